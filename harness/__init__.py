@@ -1,0 +1,1 @@
+"""The engine of rollgate: evidence in, a verdict with proof out."""

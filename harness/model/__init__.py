@@ -1,0 +1,1 @@
+"""Nouns of the engine: pure, frozen, standard library only."""

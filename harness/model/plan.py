@@ -1,0 +1,67 @@
+"""Stage plans: how traffic moves, how long each stage bakes, and what proof promotion needs."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class OnInconclusive(StrEnum):
+    """What happens at a deadline without proof."""
+
+    ROLLBACK = "rollback"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the ramp. `share` is the candidate's share of traffic in percent.
+
+    Bakes are seconds, already divided by the time scale. A stage ends early once every guardrail is
+    settled, never before `min_bake_s`, and at the latest at `max_bake_s`.
+    """
+
+    id: str
+    share: float
+    min_bake_s: float
+    max_bake_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """A rollout from 0 to 100 %.
+
+    `alpha` bounds the chance of rolling back a good release over the whole run, `confidence` is what a
+    passing bound needs, `holdout` is the baseline's share in percent kept at the last stage, `margins` maps
+    objective ids to margins that override the objective's own, `claims` says in plain words what a promotion
+    by this plan may claim, `proof` tells whether each stage or only the last must be proven to go on.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    warmup_s: float
+    settle_s: float
+    deadline_s: float
+    alpha: float = 0.01
+    confidence: float = 0.99
+    holdout: float = 5.0
+    on_inconclusive: OnInconclusive = OnInconclusive.ROLLBACK
+    proof: str = "last"
+    time_scale: float = 1.0
+    load_rate: float = 40.0
+    look_s: float = 1.0
+    margins: tuple[tuple[str, float], ...] = ()
+    claims: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that does not rise strictly to its end, or whose bakes contradict."""
+        shares = [stage.share for stage in self.stages]
+        if not shares or any(a >= b for a, b in zip(shares, shares[1:], strict=False)):
+            msg = f"plan {self.name}: stages must rise strictly, found {shares}"
+            raise ValueError(msg)
+        if shares[0] <= 0 or shares[-1] > 100:  # noqa: PLR2004 - percent
+            msg = f"plan {self.name}: shares must lie in (0, 100], found {shares}"
+            raise ValueError(msg)
+        for stage in self.stages:
+            if not 0 <= stage.min_bake_s <= stage.max_bake_s:
+                msg = f"plan {self.name}, stage {stage.id}: need 0 <= min_bake <= max_bake, found "
+                msg += f"{stage.min_bake_s} and {stage.max_bake_s}"
+                raise ValueError(msg)
