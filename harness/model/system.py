@@ -106,6 +106,8 @@ class Signal:
 class Traffic:
     """How requests reach the arms: the public entry and the headers that steer and tell.
 
+    `flags` is the state of the deployed flags before the rollout (percent), over what flags.json says.
+    `metrics_service` is SERVICE.PORTNAME of Prometheus, "" where the system has none.
     `unit` is the unit of assignment, "session" or "request". `feature` is the flag that is raised in step
     with the traffic, "" for none. `bounds_s` are the latency bucket bounds of the client's evidence, seconds,
     which hold every latency threshold of the system.
@@ -122,6 +124,7 @@ class Traffic:
     bounds_s: tuple[float, ...] = ()
     metrics_service: str = ""
     sticky: bool = True
+    flags: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
