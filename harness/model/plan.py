@@ -31,7 +31,8 @@ class StagePlan:
 
     `alpha` bounds the chance of rolling back a good release over the whole run, `confidence` is what a
     passing bound needs, `holdout` is the baseline's share in percent kept at the last stage, `margins` maps
-    objective ids to margins that override the objective's own, `claims` says in plain words what a promotion
+    objective ids to margins that override the objective's own, `patience_s` is how long an error, or missing proof, may hold a stage beyond its `max_bake_s` before the
+    plan's `on_inconclusive` strikes (`deadline_s` bounds the whole rollout likewise), `claims` says in plain words what a promotion
     by this plan may claim, `proof` tells whether each stage or only the last must be proven to go on.
     """
 
@@ -40,6 +41,7 @@ class StagePlan:
     warmup_s: float
     settle_s: float
     deadline_s: float
+    patience_s: float = 10.0
     alpha: float = 0.01
     confidence: float = 0.99
     holdout: float = 5.0

@@ -1,0 +1,63 @@
+"""Evidence on disk: JSON lines, append-only, one file a source."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.model.codec import decode, encode
+from harness.model.errors import EnvironmentProblem, SpecError
+from harness.model.evidence import Evidence
+
+_FILE = "judged.jsonl"
+
+
+class EvidenceFiles:
+    """The evidence that the judge saw, in the order in which it saw it, under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create `folder` where it is missing; raise EnvironmentProblem where it cannot be written."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / _FILE).open("ab")
+        except OSError as error:
+            msg = f"cannot write evidence to {folder}: {error.strerror}"
+            raise EnvironmentProblem(msg, mend="free space or choose another --out") from error
+        self._hash = hashlib.sha256()
+
+    def append(self, records: Sequence[Evidence]) -> None:
+        """Write `records` and hand them to the system before the judge may see them."""
+        if not records:
+            return
+        data = b"".join(encode(record).encode() + b"\n" for record in records)
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            msg = f"cannot write evidence: {error.strerror}"
+            raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+        self._hash.update(data)
+
+    def digest(self) -> str:
+        """Return "sha256:..." over everything appended so far."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._file.close()
+
+
+def read_evidence(run_dir: Path) -> Iterator[Evidence]:
+    """Yield a stored run's evidence in the order in which the judge saw it.
+
+    Raises SpecError, naming file and line, for a missing file or a line that is no evidence.
+    """
+    path = run_dir / "evidence" / _FILE
+    if not path.is_file():
+        msg = "there is no stored evidence"
+        raise SpecError(msg, where=str(path), mend="name the folder of a finished run")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield decode(line)
+            except ValueError as error:
+                raise SpecError(str(error), where=f"{path}:{number}", mend="restore the file as the run left it") from error

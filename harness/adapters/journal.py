@@ -1,0 +1,125 @@
+"""The journal: SQLite with a write-ahead log and full sync, hash-chained, fenced."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.model.errors import EnvironmentProblem, LostLeaseError
+from harness.ports import Clock, Entry
+
+_SCHEMA = """
+create table if not exists entries (
+    seq integer primary key, at real not null, kind text not null, who text not null, what text not null,
+    why text not null, evidence text not null, previous text not null, hash text not null);
+create table if not exists fence (token integer not null);
+"""
+_GENESIS = "0" * 64
+
+
+class SqliteJournal:
+    """One run's journal. An append is on disk when it returns; another process may read and append orders."""
+
+    def __init__(self, path: Path, *, who: str, clock: Clock) -> None:
+        """Open or create the journal at `path`; raise EnvironmentProblem where that is not possible."""
+        self._who = who
+        self._clock = clock
+        self._token: int | None = None
+        try:
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=full")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            msg = f"cannot open the journal {path}: {error}"
+            raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
+
+    def fence(self) -> int:
+        """Take the next fencing token; whoever held an older one can append no more."""
+        with self._writing():
+            row = self._db.execute("select max(token) from fence").fetchone()
+            self._token = (row[0] or 0) + 1
+            self._db.execute("insert into fence values (?)", (self._token,))
+        return self._token
+
+    def append(self, kind: str, what: Mapping[str, object], *, why: str = "", evidence: str = "") -> Entry:
+        """Append one entry, chained to the one before it; LostLeaseError when a newer driver took over."""
+        with self._writing():
+            if self._token is not None:
+                newest = self._db.execute("select max(token) from fence").fetchone()[0]
+                if newest != self._token:
+                    msg = f"another driver took over this run (token {newest}, ours is {self._token})"
+                    raise LostLeaseError(msg, mend="leave the run to it")
+            last = self._db.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
+            seq, previous = (last[0] + 1, last[1]) if last else (1, _GENESIS)
+            body = json.dumps(what, sort_keys=True, separators=(",", ":"), default=str)
+            row = (seq, self._clock.now(), kind, self._who, body, why, evidence, previous)
+            digest = _digest(row)
+            self._db.execute("insert into entries values (?,?,?,?,?,?,?,?,?)", (*row, digest))
+        return _entry((*row, digest))
+
+    def entries(self) -> Sequence[Entry]:
+        """Return all entries, oldest first."""
+        return [_entry(row) for row in self._db.execute("select * from entries order by seq")]
+
+    def since(self, seq: int, kind: str) -> Sequence[Entry]:
+        """Return the entries of `kind` after `seq`."""
+        rows = self._db.execute("select * from entries where seq > ? and kind = ? order by seq", (seq, kind))
+        return [_entry(row) for row in rows]
+
+    def broken_link(self) -> int | None:
+        """Return the `seq` of the first entry whose hash or link is wrong, None when the chain is whole."""
+        previous = _GENESIS
+        for number, row in enumerate(self._db.execute("select * from entries order by seq"), 1):
+            if row[0] != number or row[7] != previous or _digest(row[:8]) != row[8]:
+                return int(row[0])
+            previous = row[8]
+        return None
+
+    def close(self) -> None:
+        """Close the database; safe to call twice."""
+        self._db.close()
+
+    def _writing(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """An immediate transaction, so that two writers never build on the same last entry."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        try:
+            self._db.execute("begin immediate")
+        except sqlite3.Error as error:
+            msg = f"cannot write the journal: {error}"
+            raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._db.execute("rollback" if error else "commit")
+        except sqlite3.Error as failed:
+            msg = f"cannot write the journal: {failed}"
+            raise EnvironmentProblem(msg, mend="free space under the run's folder") from failed
+
+
+def _digest(row: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(list(row), separators=(",", ":")).encode()).hexdigest()
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    return Entry(
+        seq=row[0],
+        at=row[1],
+        kind=row[2],
+        who=row[3],
+        what=json.loads(row[4]),
+        why=row[5],
+        evidence=row[6],
+        previous=row[7],
+        hash=row[8],
+    )
