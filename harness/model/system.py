@@ -200,6 +200,7 @@ class System:
     secrets: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
     default_plans: tuple[tuple[str, str], ...] = ()  # (provider, plan name)
+    prepare: tuple[str, ...] = ()  # scripts under the share root that make models and data in the cache, once
     suites: tuple[str, ...] = ()  # pytest paths under suites/ that conform the stack before traffic
 
     def service(self, name: str) -> Service:

@@ -1,0 +1,295 @@
+"""The rollout as a state machine: `step(plan, state, event) -> (state, actions)`, pure and total.
+
+Traffic moves only by the actions that come out of here, and each answers an event that says what really
+happened: an action is a wish, `Moved` and `MoveFailed` are facts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from harness.model.judgement import Judgement
+from harness.model.plan import OnInconclusive, Stage, StagePlan
+from harness.model.status import Cause, Decision, Status, merge
+
+FULL = 100.0
+
+
+class Phase(StrEnum):
+    """Where a rollout stands."""
+
+    READY = "ready"
+    MOVING = "moving"
+    BAKING = "baking"
+    PAUSED = "paused"
+    CONFIRMING = "confirming"
+    PROMOTING = "promoting"
+    RETURNING = "returning"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One rollout. `share` is the candidate's share in percent that the router last confirmed."""
+
+    phase: Phase = Phase.READY
+    index: int = -1
+    share: float = 0.0
+    started_at: float = 0.0
+    entered_at: float = 0.0
+    decision: Decision | None = None
+    cause: Cause | None = None
+    reason: str = ""
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Start the ramp."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """The router confirmed `share` percent."""
+
+    at: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveFailed:
+    """The router did not take a move."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The judge looked."""
+
+    at: float
+    judgements: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """The load was drained and the last evidence judged."""
+
+    at: float
+    judgements: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An operator's word: pause, hold, promote or abort."""
+
+    at: float
+    verb: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """The harness must end now (interrupt, or a part of it failed)."""
+
+    at: float
+    reason: str
+    cause: Cause
+
+
+Event = Begin | Moved | MoveFailed | Look | Confirmed | Order | Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Set the candidate's share, in percent."""
+
+    share: float
+    stage: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirm:
+    """Drain the load and judge the last evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The rollout is over."""
+
+    decision: Decision
+    cause: Cause
+    reason: str
+
+
+Action = Move | Confirm | Finish
+Step = tuple[State, tuple[Action, ...]]
+_NONE: tuple[Action, ...] = ()
+_MOVE_RETRIES = 3
+
+
+def stage_share(plan: StagePlan, stage: Stage) -> float:
+    """Return the share that a stage really gets: the last one keeps the plan's holdout on the baseline."""
+    return min(stage.share, FULL - plan.holdout) if stage is plan.stages[-1] else stage.share
+
+
+def step(plan: StagePlan, state: State, event: Event) -> Step:
+    """Return the next state and what must be done, for any event in any state."""
+    if state.phase is Phase.DONE:
+        return state, _NONE
+    match event:
+        case Begin():
+            return _enter(plan, replace(state, started_at=event.at, entered_at=event.at), 0, "the ramp begins")
+        case Moved():
+            return _moved(plan, state, event)
+        case MoveFailed():
+            return _move_failed(state, event)
+        case Look():
+            return _look(plan, state, event)
+        case Confirmed():
+            return _confirmed(plan, state, event)
+        case Order():
+            return _order(plan, state, event)
+        case Stop():
+            return _return(state, event.cause, event.reason)
+
+
+def _enter(plan: StagePlan, state: State, index: int, why: str) -> Step:
+    stage = plan.stages[index]
+    moving = replace(state, phase=Phase.MOVING, index=index, retries=0)
+    return moving, (Move(share=stage_share(plan, stage), stage=stage.id, why=why),)
+
+
+def _moved(plan: StagePlan, state: State, event: Moved) -> Step:
+    at_rest = replace(state, share=event.share, retries=0)
+    match state.phase:
+        case Phase.MOVING if event.share == stage_share(plan, plan.stages[state.index]):
+            return replace(at_rest, phase=Phase.BAKING, entered_at=event.at), _NONE
+        case Phase.PROMOTING if event.share == FULL:
+            return _done(at_rest)
+        case Phase.RETURNING if event.share == 0:
+            return _done(at_rest)
+        case _:
+            return at_rest, _NONE
+
+
+def _move_failed(state: State, event: MoveFailed) -> Step:
+    if state.phase is Phase.RETURNING:
+        if state.retries < _MOVE_RETRIES:
+            again = replace(state, retries=state.retries + 1)
+            return again, (Move(share=0.0, stage="", why=f"once more, after: {event.reason}"),)
+        stuck = f"{state.reason}; and the way back failed: {event.reason} (the lease ends candidate traffic)"
+        return _done(replace(state, reason=stuck, cause=Cause.ENVIRONMENT))
+    return _return(state, Cause.ENVIRONMENT, f"traffic could not be moved: {event.reason}")
+
+
+def _look(plan: StagePlan, state: State, event: Look) -> Step:
+    failing = failed(event.judgements)
+    if failing and state.phase in {Phase.BAKING, Phase.PAUSED}:
+        return _return(state, Cause.RELEASE, "; ".join(f"{j.id}: {j.reason}" for j in failing))
+    if state.phase is not Phase.BAKING:
+        return state, _NONE
+    stage, last = plan.stages[state.index], state.index == len(plan.stages) - 1
+    baked = event.at - state.entered_at
+    status = merge(j.status for j in event.judgements if j.severity == "critical")
+    late = baked >= stage.max_bake_s
+    if baked >= stage.min_bake_s and _may_go_on(plan, status, event.judgements, last=last, late=late):
+        if last:
+            return replace(state, phase=Phase.CONFIRMING), (Confirm(),)
+        return _enter(plan, state, state.index + 1, f"stage {stage.id} baked {baked:.1f} s and nothing speaks against it")
+    over = baked >= stage.max_bake_s + plan.patience_s or event.at - state.started_at >= plan.deadline_s
+    if over:
+        return _deadline(plan, state, status, event.judgements)
+    return state, _NONE
+
+
+def _may_go_on(
+    plan: StagePlan, status: Status, judgements: Sequence[Judgement], *, last: bool, late: bool
+) -> bool:
+    """Tell whether a stage may be left: by proof, or (early stages of a `last` plan) for want of doubt."""
+    if status is Status.PASS:
+        return True
+    if last or plan.proof == "each" or status is not Status.INCONCLUSIVE:
+        return False
+    return late or not any(doubtful(j) for j in judgements)
+
+
+def doubtful(judgement: Judgement) -> bool:
+    """Tell whether a guardrail is unproven and its estimate already lies beyond its threshold."""
+    return (
+        judgement.severity == "critical"
+        and judgement.status is Status.INCONCLUSIVE
+        and judgement.estimate is not None
+        and judgement.threshold is not None
+        and judgement.estimate > judgement.threshold
+    )
+
+
+def failed(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
+    """Return the guardrails that fail."""
+    return tuple(j for j in judgements if j.severity == "critical" and j.status is Status.FAIL)
+
+
+def _confirmed(plan: StagePlan, state: State, event: Confirmed) -> Step:
+    if state.phase is not Phase.CONFIRMING:
+        return state, _NONE
+    failing = failed(event.judgements)
+    if failing:
+        return _return(state, Cause.RELEASE, "; ".join(f"{j.id}: {j.reason}" for j in failing))
+    status = merge(j.status for j in event.judgements if j.severity == "critical")
+    if status is Status.PASS:
+        promoting = replace(
+            state,
+            phase=Phase.PROMOTING,
+            decision=Decision.PROMOTE,
+            cause=Cause.PROOF,
+            reason="every guardrail is proven within its bound",
+        )
+        return promoting, (Move(share=FULL, stage=plan.stages[-1].id, why="promotion: every guardrail is proven"),)
+    return _deadline(plan, state, status, event.judgements)
+
+
+def _deadline(plan: StagePlan, state: State, status: Status, judgements: Sequence[Judgement]) -> Step:
+    cause = Cause.ENVIRONMENT if status is Status.ERROR else Cause.EVIDENCE
+    open_ones = [j for j in judgements if j.severity == "critical" and j.status is status]
+    what = "; ".join(f"{j.id}: {j.reason}" for j in open_ones) or "no guardrail was judged"
+    reason = f"no proof within the plan's bounds: {what}"
+    if plan.on_inconclusive is OnInconclusive.HOLD:
+        return _done(replace(state, decision=Decision.HOLD, cause=cause, reason=reason))
+    return _return(state, cause, reason)
+
+
+def _order(plan: StagePlan, state: State, event: Order) -> Step:
+    said = f"operator: {event.reason}"
+    match event.verb:
+        case "abort":
+            return _return(state, Cause.OPERATOR, said)
+        case "hold" if state.phase in {Phase.BAKING, Phase.PAUSED}:
+            return _done(replace(state, decision=Decision.HOLD, cause=Cause.OPERATOR, reason=said))
+        case "pause" if state.phase is Phase.BAKING:
+            return replace(state, phase=Phase.PAUSED), _NONE
+        case "promote" if state.phase is Phase.PAUSED:
+            return replace(state, phase=Phase.BAKING, entered_at=event.at), _NONE
+        case "promote" if state.phase is Phase.BAKING:
+            if state.index + 1 < len(plan.stages):
+                return _enter(plan, state, state.index + 1, said)
+            return replace(state, phase=Phase.CONFIRMING), (Confirm(),)
+        case _:
+            return state, _NONE
+
+
+def _return(state: State, cause: Cause, reason: str) -> Step:
+    if state.phase is Phase.RETURNING:
+        return state, _NONE
+    returning = replace(state, phase=Phase.RETURNING, decision=Decision.ROLLBACK, cause=cause, reason=reason, retries=0)
+    return returning, (Move(share=0.0, stage="", why=reason),)
+
+
+def _done(state: State) -> Step:
+    decision, cause = state.decision or Decision.HOLD, state.cause or Cause.ENVIRONMENT
+    finished = replace(state, phase=Phase.DONE, decision=decision, cause=cause)
+    return finished, (Finish(decision=decision, cause=cause, reason=state.reason),)

@@ -1,0 +1,247 @@
+"""The driver: the only loop that moves traffic. Intent is on disk before an act, the outcome after it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from harness.model.errors import EnvironmentProblem, LostLeaseError, RollgateError
+from harness.model.event import Looked, Noted, StageEnded, StageStarted, TrafficMoved
+from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
+from harness.model.judgement import Judgement, StageRecord
+from harness.model.plan import StagePlan
+from harness.model.status import Cause, merge
+from harness.planning import rollout
+from harness.planning.timeline import WARMUP, StageTally, Timeline
+from harness.ports import Clock, EvidenceStore, Flags, Journal, Load, Metrics, Probes, Router, Sink
+
+_BASIS = 100  # basis points a percent: the router counts 10,000 buckets
+_PROBE_EVERY_S = 2.0
+
+
+class Judging(Protocol):
+    """The judge, as the loop uses it."""
+
+    def observe(self, records: Sequence[Evidence]) -> None: ...
+    def look(self, *, at: float, stage: str, final: bool) -> tuple[Judgement, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the driver works with. `feature` is the flag raised in step with the traffic, "" for none."""
+
+    router: Router
+    journal: Journal
+    judge: Judging
+    store: EvidenceStore
+    clock: Clock
+    sink: Sink
+    load: Load | None = None
+    metrics: Metrics | None = None
+    probes: Probes | None = None
+    flags: Flags | None = None
+    feature: str = ""
+    latency_signal: str = ""
+    on_stage: Callable[[str], None] = lambda _stage: None
+
+
+@dataclass(slots=True)
+class Driver:
+    """Drives one rollout by `plan`; `records` and `judgements` are what the verdict is made of."""
+
+    plan: StagePlan
+    parts: Parts
+    state: rollout.State = field(default_factory=rollout.State)
+    records: list[StageRecord] = field(default_factory=list[StageRecord])
+    judgements: tuple[Judgement, ...] = ()
+    timeline: Timeline = field(init=False)
+    _tally: StageTally = field(init=False)
+    _stage_began: float = 0.0
+    _probed: float = 0.0
+    _ordered: int = 0
+
+    def __post_init__(self) -> None:
+        """Begin with an empty timeline."""
+        self.timeline = Timeline(self.plan.settle_s)
+        self._tally = StageTally(self.parts.latency_signal)
+
+    def reconcile(self) -> None:
+        """Ask the router what it really does, and bring all traffic to the baseline before anything else."""
+        self.parts.journal.fence()
+        found = self.parts.router.read()
+        if found.limit != 0:
+            self._note(f"the router sends {found.limit / _BASIS:g} % to the candidate: taking it back first", "warning")
+        self._move(rollout.Move(share=0.0, stage="", why="a rollout starts from the baseline"))
+        self.parts.router.hold_lease()
+
+    def warm_up(self) -> None:
+        """Let traffic run on the baseline for the plan's warm-up: thresholds are taken from it."""
+        began = self.parts.clock.now()
+        self.timeline.moved(began, WARMUP, 0.0)
+        self._stage_began = began
+        end = self.parts.clock.monotonic() + self.plan.warmup_s
+        while self.parts.clock.monotonic() < end:
+            self._pause()
+            self._look(WARMUP)
+
+    def ramp(self) -> rollout.State:
+        """Go up stage by stage until the state machine says that it is over; always end in a known state."""
+        try:
+            self._apply(rollout.Begin(at=self.parts.clock.now()))
+            while self.state.phase is not rollout.Phase.DONE:
+                self._pause()
+                self._take_orders()
+                self._apply(rollout.Look(at=self.parts.clock.now(), judgements=self._look(self._stage())))
+        except KeyboardInterrupt:
+            self.stop("interrupted", Cause.OPERATOR)
+            raise
+        except LostLeaseError:
+            raise
+        except RollgateError as error:
+            self.stop(str(error), Cause.ENVIRONMENT)
+        return self.state
+
+    def stop(self, reason: str, cause: Cause) -> None:
+        """Bring the traffic back and end, whatever was going on; safe to call at any time."""
+        self._apply(rollout.Stop(at=self.parts.clock.now(), reason=reason, cause=cause))
+
+    def _apply(self, event: rollout.Event) -> None:
+        """Feed `event` to the state machine and carry out what comes out of it, until it rests."""
+        events = [event]
+        while events:
+            before = self.state
+            self.state, actions = rollout.step(self.plan, before, events.pop(0))
+            for action in actions:
+                match action:
+                    case rollout.Move():
+                        self._leave_stage(before)
+                        events.append(self._move(action))
+                    case rollout.Confirm():
+                        events.append(self._confirm())
+                    case rollout.Finish():
+                        self._finish(before, action)
+
+    def _move(self, move: rollout.Move) -> rollout.Moved | rollout.MoveFailed:
+        parts, before = self.parts, self.state.share
+        digest = parts.store.digest()
+        what = {"action": "move", "from": before, "to": move.share, "stage": move.stage, "feature": parts.feature}
+        parts.journal.append("intent", what, why=move.why, evidence=digest)
+        self.timeline.moving(parts.clock.now())
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(EnvironmentProblem),
+                stop=stop_after_attempt(3),
+                wait=wait_exponential_jitter(initial=0.1, max=1.0),
+                sleep=parts.clock.sleep,
+                reraise=True,
+            ):
+                with attempt:
+                    parts.router.set_limit(round(move.share * _BASIS))
+                    if parts.flags is not None and parts.feature:
+                        parts.flags.set(parts.feature, move.share)
+        except EnvironmentProblem as error:
+            parts.journal.append("outcome", {**what, "ok": False, "error": str(error)}, evidence=digest)
+            return rollout.MoveFailed(at=parts.clock.now(), reason=str(error))
+        at = parts.clock.now()
+        parts.journal.append("outcome", {**what, "ok": True}, evidence=digest)
+        parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
+        self.timeline.moved(at, move.stage, move.share / 100.0)
+        if move.stage and move.share < rollout.FULL:
+            self._stage_began, self._tally = at, StageTally(parts.latency_signal)
+            parts.sink.emit(StageStarted(stage=move.stage, share=move.share, at=at))
+            parts.on_stage(move.stage)
+        return rollout.Moved(at=at, share=move.share)
+
+    def _leave_stage(self, before: rollout.State) -> None:
+        """Keep the record of the stage that ends with this move."""
+        baking = {rollout.Phase.BAKING, rollout.Phase.PAUSED, rollout.Phase.CONFIRMING}
+        if before.phase not in baking:
+            return
+        arms = self._tally.arms
+        now = self.parts.clock.now()
+        record = StageRecord(
+            id=self.plan.stages[before.index].id,
+            share=before.share,
+            started_at=self._stage_began,
+            ended_at=now,
+            status=merge(j.status for j in self.judgements if j.severity == "critical"),
+            n_baseline=arms[Arm.BASELINE].n,
+            n_candidate=arms[Arm.CANDIDATE].n,
+            p95_baseline_ms=arms[Arm.BASELINE].quantile_ms(0.95),
+            p95_candidate_ms=arms[Arm.CANDIDATE].quantile_ms(0.95),
+            reason=self.state.reason,
+        )
+        self.records.append(record)
+        self.parts.sink.emit(StageEnded(record=record, at=now))
+
+    def _confirm(self) -> rollout.Confirmed:
+        """Drain the load, so that what never came back counts too, and judge the whole."""
+        if self.parts.load is not None:
+            self.parts.load.stop()
+        self._probed = 0.0
+        judgements = self._look(self._stage(), final=True)
+        return rollout.Confirmed(at=self.parts.clock.now(), judgements=judgements)
+
+    def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
+        if before.phase is not rollout.Phase.PROMOTING and before.phase is not rollout.Phase.RETURNING:
+            self._leave_stage(before)
+        what = {"action": "finish", "decision": finish.decision, "cause": finish.cause, "share": self.state.share}
+        self.parts.journal.append("finish", what, why=finish.reason, evidence=self.parts.store.digest())
+
+    def _stage(self) -> str:
+        return self.plan.stages[self.state.index].id if self.state.index >= 0 else WARMUP
+
+    def _look(self, stage: str, *, final: bool = False) -> tuple[Judgement, ...]:
+        """Gather what came since the last look, keep it on disk, then judge."""
+        placed = [self.timeline.place(record) for record in self._gather()]
+        self.parts.store.append(placed)
+        self.parts.judge.observe(placed)
+        self._tally.add(placed, stage)
+        at = self.parts.clock.now()
+        self.judgements = self.parts.judge.look(at=at, stage=stage, final=final)
+        self.parts.sink.emit(Looked(stage=stage, at=at, judgements=self.judgements, evidence=tuple(placed)))
+        return self.judgements
+
+    def _gather(self) -> list[Evidence]:
+        parts, now = self.parts, self.parts.clock.now()
+        found: list[Evidence] = []
+        if parts.load is not None:
+            found.extend(parts.load.collect())
+            problems = parts.load.health().problems
+            found.append(_instrument("load", now, problems))
+        if parts.metrics is not None:
+            found.extend(parts.metrics.collect())
+        if parts.probes is not None and now - self._probed >= min(_PROBE_EVERY_S, 4 * self.plan.look_s):
+            self._probed = now
+            found.extend(parts.probes.collect())
+        return found
+
+    def _take_orders(self) -> None:
+        for entry in self.parts.journal.since(self._ordered, "order"):
+            self._ordered = entry.seq
+            order = rollout.Order(at=self.parts.clock.now(), verb=str(entry.what["verb"]), reason=entry.why)
+            self._note(f"operator says {order.verb}: {order.reason}", "warning")
+            self._apply(order)
+
+    def _pause(self) -> None:
+        self.parts.clock.sleep(self.plan.look_s)
+
+    def _note(self, text: str, level: str = "info") -> None:
+        self.parts.sink.emit(Noted(text=text, at=self.parts.clock.now(), level=level))
+
+
+def _instrument(signal: str, at: float, problems: Sequence[str]) -> Evidence:
+    return Evidence(
+        kind=Kind.EVENTS,
+        source=Source.PROBE,
+        signal=signal,
+        start_s=at,
+        end_s=at,
+        unit=Unit.PROBE,
+        n=1,
+        bad=int(bool(problems)),
+        note="; ".join(problems),
+    )
+
+

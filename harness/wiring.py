@@ -1,0 +1,285 @@
+"""The composition root: configuration -> adapters -> loops."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness import spec
+from harness.adapters.clock import SystemClock
+from harness.adapters.evidence_files import EvidenceFiles, read_evidence
+from harness.adapters.flags_file import FileFlags
+from harness.adapters.gpu import visible_gpus
+from harness.adapters.haproxy import HAProxyRouter
+from harness.adapters.journal import SqliteJournal
+from harness.adapters.load import LocustLoad
+from harness.adapters.native import NativeProvider
+from harness.adapters.probes import StackProbes
+from harness.adapters.prometheus import PrometheusMetrics
+from harness.adapters.suites import PytestSuites
+from harness.judge import Judge
+from harness.model.errors import EnvironmentProblem, SpecError
+from harness.model.event import Noted
+from harness.model.evidence import Arm
+from harness.model.judgement import Verdict
+from harness.model.plan import StagePlan
+from harness.model.system import Drill, Release, System
+from harness.paths import cache_root, share_root
+from harness.ports import Case, Sink, Stack
+from harness.report.files import write_all
+from harness.run.driver import Driver, Parts
+from harness.run.drill import strike
+from harness.run.gate import Gate, Outside, Request
+from harness.run.sinks import Fanout, Recorder
+
+_MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """What a gate ended in, and where it lies."""
+
+    verdict: Verdict
+    exit_code: int
+    out: Path
+    cases: Sequence[Case]
+
+
+def new_run_id(system: str) -> str:
+    """Return a sortable, unique id: UTC time, system, four random hex digits."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{system}-{secrets.token_hex(2)}"
+
+
+def choose_provider(asked: str) -> str:
+    """Return the provider to use; SpecError for one that this build does not have."""
+    if asked in {"auto", "native"}:
+        return "native"
+    msg = f"provider {asked!r} is not available in this build"
+    raise SpecError(msg, key="--provider", mend="use --provider native")
+
+
+def choose_plan(system: System, provider: str, asked: str | None, time_scale: float = 1.0) -> StagePlan:
+    """Return the asked plan, or the provider's default one, with every duration divided by `time_scale`."""
+    name = asked or dict(system.default_plans).get(provider, "quick")
+    plan = next((plan for plan in system.plans if plan.name == name), None)
+    if plan is None:
+        known = ", ".join(p.name for p in system.plans)
+        msg = f"there is no plan {name!r}"
+        raise SpecError(msg, where=str(system.root / "rollout.yaml"), key="plans", mend=f"choose one of {known}")
+    if time_scale <= 0:
+        msg = f"found {time_scale:g}, expected a number above 0"
+        raise SpecError(msg, key="--time-scale", mend="1 keeps real time")
+    return plan if time_scale == 1 else _compressed(plan, time_scale)
+
+
+def _compressed(plan: StagePlan, scale: float) -> StagePlan:
+    stages = tuple(
+        replace(stage, min_bake_s=stage.min_bake_s / scale, max_bake_s=stage.max_bake_s / scale)
+        for stage in plan.stages
+    )
+    return replace(
+        plan,
+        stages=stages,
+        warmup_s=plan.warmup_s / scale,
+        deadline_s=plan.deadline_s / scale,
+        patience_s=plan.patience_s / scale,
+        time_scale=plan.time_scale * scale,
+    )
+
+
+def run_gate(  # noqa: PLR0913 - the command line's options, by name
+    system: str,
+    *,
+    provider: str = "auto",
+    plan: str | None = None,
+    release: str | None = None,
+    baseline: str | None = None,
+    drill: str | None = None,
+    seed: int = 1,
+    time_scale: float = 1.0,
+    out: Path | None = None,
+    sinks: Sequence[Sink] = (),
+    suites: bool = True,
+    require_real: bool = False,
+) -> GateResult:
+    """Run one gate; every error in what was asked for is raised before anything starts.
+
+    Raises SpecError (exit code 2) for bad input; a run that began always ends in a verdict.
+    """
+    loaded = spec.load_system(spec.find_system(system))
+    chosen = choose_provider(provider)
+    stage_plan = choose_plan(loaded, chosen, plan, time_scale)
+    arms = {
+        Arm.BASELINE: spec.load_release(spec.find_release(loaded, baseline or "baseline"), loaded),
+        Arm.CANDIDATE: spec.load_release(spec.find_release(loaded, release or "good"), loaded),
+    }
+    fault = _load_drill(loaded, drill)
+    run_id = new_run_id(loaded.name)
+    folder = _make_out(out or Path("reports") / run_id)
+    recorder = Recorder()
+    sink = Fanout([*sinks, recorder])
+    request = Request(
+        run_id=run_id,
+        system=loaded,
+        plan=stage_plan,
+        arms=arms,
+        out=folder,
+        seed=seed,
+        require_real=require_real,
+        drill=fault,
+    )
+    gate = _assemble(request, sink, recorder, suites=suites)
+    try:
+        verdict = gate.go()
+    finally:
+        sink.close()
+        gate.outside.journal.close()
+    return GateResult(verdict=verdict, exit_code=int(verdict.exit_code), out=folder, cases=gate.cases)
+
+
+def _load_drill(system: System, name: str | None) -> Drill | None:
+    if name is None:
+        return None
+    path = Path(name) if name.endswith((".yaml", ".yml")) else system.root / "drills" / f"{name}.yaml"
+    return spec.load_drill(path, system)
+
+
+def _make_out(out: Path) -> Path:
+    """Create the run's folder; an existing run is never overwritten."""
+    out = out.resolve()
+    if (out / "verdict.json").exists() or (out / "journal.sqlite").exists():
+        msg = f"{out} already holds a run"
+        raise SpecError(msg, key="--out", mend="name a new folder")
+    try:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot create {out}: {error.strerror}"
+        raise SpecError(msg, key="--out", mend="name a folder that you may write") from error
+    return out
+
+
+def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: bool) -> Gate:
+    clock, out, cache = SystemClock(), request.out, cache_root()
+    journal = SqliteJournal(out / "journal.sqlite", who=f"driver:{os.getpid()}", clock=clock)
+    store = EvidenceFiles(out / "evidence")
+
+    def note(text: str) -> None:
+        sink.emit(Noted(text=text, at=clock.now()))
+
+    drill_env = dict(request.drill.env) if request.drill else {}
+    provider = NativeProvider(
+        request.system,
+        request.arms,
+        out=out,
+        state=cache / "run" / request.run_id,
+        run_id=request.run_id,
+        time_scale=request.plan.time_scale,
+        cache=cache,
+        on_event=sink.emit,
+        extra_env=drill_env,
+    )
+
+    def preflight() -> None:
+        _check_space(out)
+        _prepare(request.system, cache, note)
+
+    def connect(stack: Stack, on_stage: Callable[[str], None]) -> Driver:
+        return _connect(request, stack, provider, on_stage, journal, store, sink)
+
+    def write(verdict: Verdict, cases: Sequence[Case], tails: Mapping[str, str]) -> None:
+        store.close()
+        evidence = list(read_evidence(out))
+        write_all(verdict, out, evidence=evidence, cases=cases, log_tails=tails, events=recorder.events)
+
+    outside = Outside(
+        provider=provider,
+        connect=connect,
+        journal=journal,
+        store=store,
+        clock=clock,
+        sink=sink,
+        preflight=preflight,
+        strike=strike,
+        gpu=visible_gpus,
+        write=write,
+        suites=PytestSuites(request.system, out=out) if suites and request.system.suites else None,
+    )
+    return Gate(request, outside)
+
+
+def _connect(  # noqa: PLR0913, PLR0917 - one place where all parts meet
+    request: Request,
+    stack: Stack,
+    provider: NativeProvider,
+    on_stage: Callable[[str], None],
+    journal: SqliteJournal,
+    store: EvidenceFiles,
+    sink: Fanout,
+) -> Driver:
+    system, plan, clock = request.system, request.plan, SystemClock()
+    traffic = system.traffic
+    metrics = None
+    if traffic.metrics_service:
+        service, _, port = traffic.metrics_service.partition(".")
+        metrics = PrometheusMetrics(f"http://{stack.address(service, port)}", system, clock)
+    latency = next((s.name for s in system.signals if s.client and s.name.endswith(".latency")), "")
+    parts = Parts(
+        router=provider.router(),
+        journal=journal,
+        judge=Judge(system.objectives, plan),
+        store=store,
+        clock=clock,
+        sink=sink,
+        load=LocustLoad(
+            system,
+            request.out / "stack.json",
+            plan,
+            out=request.out,
+            seed=request.seed,
+            rate=plan.load_rate,
+            max_seconds=plan.warmup_s + plan.deadline_s + 30.0,
+        ),
+        metrics=metrics,
+        probes=StackProbes(system, stack, clock),
+        flags=FileFlags(provider.flags_path()) if traffic.feature else None,
+        feature=traffic.feature,
+        latency_signal=f"{latency}.fine" if latency else "",
+        on_stage=on_stage,
+    )
+    return Driver(plan, parts)
+
+
+def _check_space(out: Path) -> None:
+    free = shutil.disk_usage(out).free
+    if free < _MIN_FREE:
+        msg = f"{out} has {free // 2**20} MiB free, a run needs {_MIN_FREE // 2**20} MiB"
+        raise EnvironmentProblem(msg, mend="free space or choose another --out")
+
+
+def _prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
+    """Make models and data that the system needs, once; quick when they are there."""
+    for script in system.prepare:
+        command = [sys.executable, str(share_root() / script), "--cache", str(cache)]
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            for line in process.stdout or ():
+                note(line.rstrip())
+            if process.wait() != 0:
+                errors.seek(0)
+                last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
+                msg = f"{script} failed: {last[0]}"
+                raise EnvironmentProblem(msg, mend="run `make setup` again")
+
+
+def default_release(system: System) -> Release:
+    """Return the system's good candidate."""
+    return spec.load_release(spec.find_release(system, "good"), system)
+
+
+__all__ = ["GateResult", "HAProxyRouter", "choose_plan", "choose_provider", "default_release", "new_run_id", "run_gate"]
