@@ -204,6 +204,10 @@ class EvidenceStore(Protocol):
     """Append-only evidence on disk, under the run's `evidence/`."""
 
     def append(self, records: Sequence[Evidence]) -> None: ...
+    def looked(self, *, at: float, stage: str, final: bool) -> None:
+        """Keep when the judge looked, and after which record: a replay looks at the same moments."""
+        ...
+
     def digest(self) -> str:
         """Return "sha256:..." over all bytes appended so far."""
         ...

@@ -1,7 +1,9 @@
 """Evidence on disk: JSON lines, append-only, one file a source."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.codec import decode, encode
@@ -9,6 +11,7 @@ from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.evidence import Evidence
 
 _FILE = "judged.jsonl"
+_LOOKS = "looks.jsonl"
 
 
 class EvidenceFiles:
@@ -19,10 +22,12 @@ class EvidenceFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / _FILE).open("ab")
+            self._looks = (folder / _LOOKS).open("a", encoding="utf-8")
         except OSError as error:
             msg = f"cannot write evidence to {folder}: {error.strerror}"
             raise EnvironmentProblem(msg, mend="free space or choose another --out") from error
         self._hash = hashlib.sha256()
+        self._kept = 0
 
     def append(self, records: Sequence[Evidence]) -> None:
         """Write `records` and hand them to the system before the judge may see them."""
@@ -36,6 +41,12 @@ class EvidenceFiles:
             msg = f"cannot write evidence: {error.strerror}"
             raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
         self._hash.update(data)
+        self._kept += len(records)
+
+    def looked(self, *, at: float, stage: str, final: bool) -> None:
+        """Keep one look: it came after the records appended so far."""
+        self._looks.write(json.dumps({"after": self._kept, "at": at, "stage": stage, "final": final}) + "\n")
+        self._looks.flush()
 
     def digest(self) -> str:
         """Return "sha256:..." over everything appended so far."""
@@ -44,6 +55,32 @@ class EvidenceFiles:
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._file.close()
+        self._looks.close()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLook:
+    """One look of a stored run: after how many records, when, at which stage, and whether it was the last."""
+
+    after: int
+    at: float
+    stage: str
+    final: bool
+
+
+def read_looks(run_dir: Path) -> list[KeptLook]:
+    """Return a stored run's looks in order; SpecError, naming file and line, for a malformed one."""
+    path = run_dir / "evidence" / _LOOKS
+    found: list[KeptLook] = []
+    if not path.is_file():
+        msg = "there are no stored looks"
+        raise SpecError(msg, where=str(path), mend="name the folder of a finished run")
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found.append(KeptLook(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise SpecError(str(error), where=f"{path}:{number}", mend="restore the file as the run left it") from error
+    return found
 
 
 def read_evidence(run_dir: Path) -> Iterator[Evidence]:

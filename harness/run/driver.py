@@ -199,6 +199,7 @@ class Driver:
         self.parts.judge.observe(placed)
         self._tally.add(placed, stage)
         at = self.parts.clock.now()
+        self.parts.store.looked(at=at, stage=stage, final=final)
         self.judgements = self.parts.judge.look(at=at, stage=stage, final=final)
         self.parts.sink.emit(Looked(stage=stage, at=at, judgements=self.judgements, evidence=tuple(placed)))
         return self.judgements

@@ -1,4 +1,4 @@
-"""The composition root: configuration -> adapters -> loops."""
+"""A gate, put together from its parts."""
 
 import os
 import secrets
@@ -16,7 +16,6 @@ from harness.adapters.clock import SystemClock
 from harness.adapters.evidence_files import EvidenceFiles, read_evidence
 from harness.adapters.flags_file import FileFlags
 from harness.adapters.gpu import visible_gpus
-from harness.adapters.haproxy import HAProxyRouter
 from harness.adapters.journal import SqliteJournal
 from harness.adapters.load import LocustLoad
 from harness.adapters.native import NativeProvider
@@ -29,7 +28,7 @@ from harness.model.event import Noted
 from harness.model.evidence import Arm
 from harness.model.judgement import Verdict
 from harness.model.plan import StagePlan
-from harness.model.system import Drill, Release, System
+from harness.model.system import Drill, System
 from harness.paths import cache_root, share_root
 from harness.ports import Case, Sink, Stack
 from harness.report.files import write_all
@@ -75,10 +74,11 @@ def choose_plan(system: System, provider: str, asked: str | None, time_scale: fl
     if time_scale <= 0:
         msg = f"found {time_scale:g}, expected a number above 0"
         raise SpecError(msg, key="--time-scale", mend="1 keeps real time")
-    return plan if time_scale == 1 else _compressed(plan, time_scale)
+    return plan if time_scale == 1 else compressed(plan, time_scale)
 
 
-def _compressed(plan: StagePlan, scale: float) -> StagePlan:
+def compressed(plan: StagePlan, scale: float) -> StagePlan:
+    """Return `plan` with every duration divided by `scale`."""
     stages = tuple(
         replace(stage, min_bake_s=stage.min_bake_s / scale, max_bake_s=stage.max_bake_s / scale)
         for stage in plan.stages
@@ -134,6 +134,7 @@ def run_gate(  # noqa: PLR0913 - the command line's options, by name
         require_real=require_real,
         drill=fault,
     )
+    _keep_spec(loaded, folder)
     gate = _assemble(request, sink, recorder, suites=suites)
     try:
         verdict = gate.go()
@@ -164,6 +165,11 @@ def _make_out(out: Path) -> Path:
     return out
 
 
+def _keep_spec(system: System, out: Path) -> None:
+    """Copy the system's files into the run, so that it can be judged again from its folder alone."""
+    shutil.copytree(system.root, out / "system", ignore=shutil.ignore_patterns("__pycache__"))
+
+
 def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: bool) -> Gate:
     clock, out, cache = SystemClock(), request.out, cache_root()
     journal = SqliteJournal(out / "journal.sqlite", who=f"driver:{os.getpid()}", clock=clock)
@@ -187,7 +193,7 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
 
     def preflight() -> None:
         _check_space(out)
-        _prepare(request.system, cache, note)
+        prepare(request.system, cache, note)
 
     def connect(stack: Stack, on_stage: Callable[[str], None]) -> Driver:
         return _connect(request, stack, provider, on_stage, journal, store, sink)
@@ -262,8 +268,11 @@ def _check_space(out: Path) -> None:
         raise EnvironmentProblem(msg, mend="free space or choose another --out")
 
 
-def _prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
-    """Make models and data that the system needs, once; quick when they are there."""
+def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
+    """Make models and data that the system needs, once; quick when they are there.
+
+    Raises EnvironmentProblem with the script's last word when it fails.
+    """
     for script in system.prepare:
         command = [sys.executable, str(share_root() / script), "--cache", str(cache)]
         with tempfile.TemporaryFile("w+") as errors:
@@ -275,11 +284,3 @@ def _prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
                 last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
                 msg = f"{script} failed: {last[0]}"
                 raise EnvironmentProblem(msg, mend="run `make setup` again")
-
-
-def default_release(system: System) -> Release:
-    """Return the system's good candidate."""
-    return spec.load_release(spec.find_release(system, "good"), system)
-
-
-__all__ = ["GateResult", "HAProxyRouter", "choose_plan", "choose_provider", "default_release", "new_run_id", "run_gate"]

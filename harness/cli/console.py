@@ -1,0 +1,19 @@
+"""What a person sees while a run goes on; stderr, so that stdout stays for results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from harness.ports import Sink
+from harness.report.live import LiveView
+
+
+@contextmanager
+def live_view() -> Iterator[Sink]:
+    """Yield a live view on stderr that is closed whatever happens."""
+    view = LiveView(Console(stderr=True))
+    try:
+        yield view
+    finally:
+        view.close()

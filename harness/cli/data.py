@@ -1,0 +1,89 @@
+"""Commands on data: validate, coverage, init, doctor, preflight, bench."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.model.errors import SpecError
+from harness.paths import share_root
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (validate, coverage, init, doctor, preflight):
+        app.command()(command)
+    bench = typer.Typer(no_args_is_help=True, help="Measure rollgate itself.")
+    bench.command("gate")(bench_gate)
+    app.add_typer(bench, name="bench")
+
+
+def validate(folder: Annotated[Path, typer.Argument(help="A system's folder.", metavar="DIR")]) -> None:
+    """Check a system's files; every problem is one line with file, line, key and mend."""
+    from harness import spec  # noqa: PLC0415 - pydantic models are slow to build, --help is not
+
+    problems = spec.validate(folder)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if problems:
+        raise typer.Exit(SpecError.exit_code)
+    typer.echo(f"{folder}: sound")
+
+
+def coverage(
+    catalog: Annotated[Path, typer.Option(help="The catalog of ids.", metavar="FILE")],
+    junit: Annotated[list[Path] | None, typer.Option(help="junit.xml of real runs.", metavar="FILE")] = None,
+    system: Annotated[list[str] | None, typer.Option(help="These systems only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Say which catalog ids ran and passed, at which level, and which are missing."""
+    from harness.report.coverage import print_coverage  # noqa: PLC0415
+
+    raise typer.Exit(print_coverage(catalog, junit or [], systems=system or [], as_json=as_json, echo=typer.echo))
+
+
+def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="DIR")]) -> None:
+    """Start a system of your own from the smallest one."""
+    if folder.exists() and any(folder.iterdir()):
+        msg = f"{folder} exists and is not empty"
+        raise SpecError(msg, key="DIR", mend="name a new folder")
+    source = share_root() / "stack" / "systems" / "minimal"
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    typer.echo(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
+
+
+def doctor() -> None:
+    """Say what this machine has and lacks for the native provider."""
+    from harness.wiring import diagnose  # noqa: PLC0415
+
+    lines, code = diagnose(None)
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(code)
+
+
+def preflight(system: Annotated[str, typer.Argument(help="A system's name, or its folder.", metavar="SYSTEM")]) -> None:
+    """Check, and fetch where needed, what a gate of SYSTEM needs on this machine; nothing is started."""
+    from harness.wiring import diagnose  # noqa: PLC0415
+
+    lines, code = diagnose(system)
+    for line in lines:
+        typer.echo(line)
+    raise typer.Exit(code)
+
+
+def bench_gate(  # noqa: PLR0913, PLR0917 - the command line's contract
+    system: Annotated[str, typer.Option(help="The system to bench.")] = "researchflow",
+    matrix: Annotated[bool, typer.Option(help="Every release and drill x seeds, resumable.")] = False,
+    quick: Annotated[bool, typer.Option(help="One seed.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="These releases or drills only.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the bench's runs and table.")] = Path("reports/bench-gate"),
+    table: Annotated[Path | None, typer.Option(help="Also write the table here.", metavar="FILE")] = None,
+) -> None:
+    """Time a gate by phase; with --matrix, hold every known release and drill against what it must end in."""
+    from harness.wiring import bench_gates  # noqa: PLC0415
+
+    raise typer.Exit(
+        bench_gates(system, matrix=matrix, quick=quick, only=only or [], out=out, table=table, echo=typer.echo)
+    )

@@ -1,0 +1,78 @@
+"""The `rollgate` command: options in, exit code out; no traceback reaches a user."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from harness.cli import data, gate, runs
+from harness.model.errors import RollgateError
+from harness.model.status import ExitCode
+
+app = typer.Typer(
+    name="rollgate",
+    help="Release gate for GPU inference stacks: promote, hold or roll back, with proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback form
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - only for this option
+
+        typer.echo(f"rollgate {version('rollgate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version_: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Release gate for GPU inference stacks: promote, hold or roll back, with proof."""
+
+
+gate.register(app)
+runs.register(app)
+data.register(app)
+
+
+class _Interrupts:
+    """The first SIGINT or SIGTERM interrupts; later ones must not disturb the way back."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        if not self.seen:
+            self.seen = True
+            raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line and exit with the contract's codes."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    interrupts = _Interrupts()
+    signal.signal(signal.SIGINT, interrupts)
+    signal.signal(signal.SIGTERM, interrupts)
+    try:
+        app(standalone_mode=True)
+    except RollgateError as error:
+        typer.echo(f"rollgate: error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("rollgate: interrupted", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(ExitCode.ENVIRONMENT)
+
+
+if __name__ == "__main__":
+    main()

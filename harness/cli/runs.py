@@ -1,0 +1,63 @@
+"""Commands on stored runs: judge, explain, report, history."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN_DIR")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    for command in (judge, explain, report, history):
+        app.command()(command)
+
+
+def judge(run_dir: Run, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
+    """Judge a stored run again from its evidence alone."""
+    from harness.wiring import judge_again  # noqa: PLC0415 - scipy is slow to import, --help is not
+
+    judgements, code = judge_again(run_dir)
+    if as_json:
+        typer.echo(json.dumps(judgements, indent=2))
+    else:
+        for one in judgements:
+            typer.echo(f"{one['status']:<14} {one['id']:<28} {one['source']:<11} {one['reason']}")
+    raise typer.Exit(code)
+
+
+def explain(run_dir: Run, id_: Annotated[str, typer.Argument(help="A judgement's id.", metavar="ID")]) -> None:
+    """Say in plain words why one judgement fell as it did."""
+    from harness.report.explain import explain as in_words  # noqa: PLC0415
+    from harness.wiring import read_verdict  # noqa: PLC0415
+
+    typer.echo(in_words(read_verdict(run_dir), id_))
+
+
+def report(run_dir: Run) -> None:
+    """Write a stored run's report again."""
+    from harness.wiring import report_again  # noqa: PLC0415
+
+    typer.echo(report_again(run_dir))
+
+
+def history(
+    folder: Annotated[Path, typer.Option("--reports", help="Folder of runs.")] = Path("reports"),
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """List past runs, newest first."""
+    from harness.report.history import past_runs  # noqa: PLC0415
+
+    found = past_runs(folder)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for run in found:
+        typer.echo(
+            f"{run['started_at']:<25} {run['run_id']:<40} {run['candidate']:<24} "
+            f"{run['decision']:<9} {run['cause']:<12} exit {run['exit_code']}"
+        )
+    if not found:
+        typer.echo(f"no runs under {folder}", err=True)

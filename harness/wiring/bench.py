@@ -1,0 +1,135 @@
+"""`rollgate bench gate`: one gate timed by phase, or the matrix of known releases and drills, resumable."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from harness import spec
+from harness.model.system import System
+
+_GOOD_RUNS, _BAD_RUNS = 10, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One run of the matrix and what it must end in."""
+
+    kind: str  # "release" or "drill"
+    name: str
+    seed: int
+    expect: dict[str, str]
+
+    @property
+    def folder(self) -> str:
+        """Return the run's folder name."""
+        return f"{self.kind}-{self.name}-{self.seed}"
+
+
+def bench_gates(  # noqa: PLR0913 - the command line's options, by name
+    system: str,
+    *,
+    matrix: bool,
+    quick: bool,
+    only: Sequence[str],
+    out: Path,
+    table: Path | None,
+    echo: Callable[[str], None],
+) -> int:
+    """Run the cells that have no verdict yet, print the table; return 0 when no verdict is wrong."""
+    loaded = spec.load_system(spec.find_system(system))
+    cells = _cells(loaded, quick=quick) if matrix else [Cell(kind="release", name="good", seed=1, expect=_GOOD)]
+    cells = [cell for cell in cells if not only or cell.name in only]
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[str] = []
+    wrong = 0
+    for number, cell in enumerate(cells, 1):
+        verdict = _run(loaded, cell, out / cell.folder, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}"))
+        row, sound = _row(cell, verdict)
+        wrong += not sound
+        rows.append(row)
+        echo(row)
+    lines = [*_HEAD, *rows, "", f"{len(rows)} runs, {wrong} wrong verdicts."]
+    text = "\n".join(lines) + "\n"
+    (out / "table.md").write_text(text, encoding="utf-8")
+    if table is not None:
+        command = f"rollgate bench gate --system {loaded.name}{' --matrix' if matrix else ''}{' --quick' if quick else ''}"
+        table.write_text(f"# Gates on known releases and drills: {loaded.name}\n\nMade by `{command}`.\n\n{text}", encoding="utf-8")
+    echo(lines[-1])
+    return 1 if wrong else 0
+
+
+_GOOD = {"decision": "promote", "cause": "proof"}
+_HEAD = [
+    "| run | seed | expected | decision | cause | exit | named | seconds | right |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+def _cells(system: System, *, quick: bool) -> list[Cell]:
+    found: list[Cell] = []
+    for kind in ("release", "drill"):
+        for path in sorted((system.root / f"{kind}s").glob("*.yaml")):
+            if path.stem == "baseline":
+                continue
+            raw = cast("dict[str, Any]", yaml.safe_load(path.read_text(encoding="utf-8")))
+            expect = {str(k): str(v) for k, v in raw.get("expect", _GOOD).items()}
+            runs = 1 if quick else _GOOD_RUNS if path.stem == "good" else _BAD_RUNS
+            found += [Cell(kind=kind, name=path.stem, seed=seed, expect=expect) for seed in range(1, runs + 1)]
+    return found
+
+
+def _run(system: System, cell: Cell, folder: Path, echo: Callable[[str], None]) -> dict[str, Any]:
+    """Run one cell in a process of its own, unless its verdict is there already."""
+    stored = folder / "verdict.json"
+    if not stored.is_file():
+        if folder.exists():
+            folder.rename(folder.with_name(f"{folder.name}.broken-{folder.stat().st_mtime_ns}"))
+        echo(f"{cell.folder} ...")
+        command = [sys.executable, "-m", "harness.cli.main", "gate", str(system.root), "--seed", str(cell.seed)]
+        command += [f"--{cell.kind}", cell.name, "--out", str(folder)]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if not stored.is_file():
+            return {"decision": "-", "cause": "-", "exit_code": done.returncode, "reason": done.stderr[-400:]}
+    return cast("dict[str, Any]", json.loads(stored.read_text(encoding="utf-8")))
+
+
+def _row(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
+    """Return the table's row, and whether the verdict is the expected one, by the expected judgement."""
+    bad = [j for j in verdict.get("judgements", ()) if j["severity"] == "critical" and j["status"] in {"fail", "error"}]
+    named = sorted({str(j["id"]) for j in bad if j["status"] == ("fail" if verdict["cause"] == "release" else "error")})
+    wanted = cell.expect.get("judgement")
+    allowed = {part.strip() for part in cell.expect.get("exit_code", "").split("|") if part.strip()}
+    sound = (
+        all(str(verdict.get(key)) == cell.expect[key] for key in ("decision", "cause") if key in cell.expect)
+        and (not allowed or str(verdict.get("exit_code")) in allowed)
+        and (wanted is None or bool({part.strip() for part in wanted.split("|")} & set(named)))
+    )
+    expected = ", ".join(f"{k} {v}" for k, v in cell.expect.items())
+    seconds = _seconds(verdict)
+    cells = [
+        f"{cell.kind} {cell.name}",
+        str(cell.seed),
+        expected,
+        str(verdict["decision"]),
+        str(verdict["cause"]),
+        str(verdict["exit_code"]),
+        ", ".join(named) or "-",
+        f"{seconds:.0f}",
+        "yes" if sound else "**NO**",
+    ]
+    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |", sound
+
+
+def _seconds(verdict: dict[str, Any]) -> float:
+    try:
+        began, ended = (datetime.fromisoformat(str(verdict[k])) for k in ("started_at", "finished_at"))
+    except (KeyError, ValueError):
+        return 0.0
+    return (ended - began).total_seconds()

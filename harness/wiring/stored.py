@@ -1,0 +1,91 @@
+"""Stored runs: judged again, reported again, and an operator's word to one that still runs."""
+
+import getpass
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from harness import spec
+from harness.adapters.clock import SystemClock
+from harness.adapters.evidence_files import read_evidence, read_looks
+from harness.adapters.journal import SqliteJournal
+from harness.judge import Judge
+from harness.judge.suites import judge_suites
+from harness.model.errors import SpecError
+from harness.model.evidence import Source
+from harness.model.judgement import Judgement
+from harness.model.status import ExitCode, Status, merge
+from harness.report.files import write_all
+from harness.report.verdict_json import decode
+from harness.wiring.gate import choose_plan, compressed
+
+_CODES = {
+    Status.PASS: ExitCode.PROMOTED,
+    Status.FAIL: ExitCode.RELEASE,
+    Status.ERROR: ExitCode.ENVIRONMENT,
+    Status.INCONCLUSIVE: ExitCode.NO_EVIDENCE,
+}
+
+
+def read_verdict(run_dir: Path) -> dict[str, Any]:
+    """Return a stored run's verdict.json; SpecError where there is none, or it is no JSON."""
+    path = run_dir / "verdict.json"
+    try:
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = "there is no verdict"
+        raise SpecError(msg, where=str(path), mend="name the folder of a finished run") from error
+    except (OSError, ValueError) as error:
+        raise SpecError(str(error), where=str(path), mend="restore the file as the run left it") from error
+    if not isinstance(found, dict):
+        msg = "a verdict is a JSON object"
+        raise SpecError(msg, where=str(path), mend="restore the file as the run left it")
+    return cast("dict[str, Any]", found)
+
+
+def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
+    """Judge a stored run from its evidence, at the looks of the run; return judgements and exit code.
+
+    Same evidence, same policy: the same judgements as in its verdict.json.
+    """
+    verdict = read_verdict(run_dir)
+    system = spec.load_system(run_dir / "system")
+    plan = choose_plan(system, "native", str(verdict["plan"]))
+    plan = compressed(plan, float(verdict["time_scale"]) / plan.time_scale)
+    judge = Judge(system.objectives, plan)
+    records = list(read_evidence(run_dir))
+    judgements: tuple[Judgement, ...] = ()
+    done = 0
+    for look in read_looks(run_dir):
+        judge.observe(records[done : look.after])
+        done = look.after
+        judgements = judge.look(at=look.at, stage=look.stage, final=look.final)
+    smoke = judge_suites([r for r in records if r.source is Source.SUITE])
+    ids = {j.id for j in smoke}
+    whole = (*(j for j in judgements if j.id not in ids), *smoke)
+    status = merge(j.status for j in whole if j.severity == "critical")
+    return [asdict(j) for j in whole], int(_CODES[status])
+
+
+def report_again(run_dir: Path) -> str:
+    """Write a stored run's report files again; return the page's path."""
+    verdict = decode(read_verdict(run_dir))
+    write_all(verdict, run_dir, evidence=list(read_evidence(run_dir)), cases=(), log_tails={}, events=())
+    return str(run_dir / "report.html")
+
+
+def give_order(run_dir: Path, verb: str, reason: str) -> None:
+    """Append an operator's order to a running rollout's journal; the driver takes it at its next look."""
+    path = run_dir / "journal.sqlite"
+    if not path.is_file():
+        msg = "there is no running rollout"
+        raise SpecError(msg, where=str(path), mend="name the run's folder, reports/RUN_ID")
+    journal = SqliteJournal(path, who=f"operator:{getpass.getuser()}", clock=SystemClock())
+    try:
+        if any(entry.kind == "finish" for entry in journal.entries()):
+            msg = "the rollout is over"
+            raise SpecError(msg, where=str(run_dir), mend="start a new one")
+        journal.append("order", {"verb": verb}, why=reason)
+    finally:
+        journal.close()
