@@ -1,0 +1,149 @@
+"""The hot path: sends the schedule at its times, whatever the server does."""
+
+import asyncio
+import math
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.adapters.load.calibration import overhead
+from harness.adapters.load.http_client import Client, Exchange, ExchangeError, render
+from harness.adapters.load.ledger import Ledger
+from harness.adapters.load.options import LoadOptions
+from harness.adapters.load.status import quantiles_ms
+from harness.adapters.load.workload import Request, Response, Workload
+from harness.planning.arrivals import Arrival, arrivals, partition
+
+BEAT_S = 0.5
+
+_SUCCESS = range(200, 300)
+_SPARE_CONNECTIONS = 16
+_MAX_CONNECTIONS = 8192
+
+
+class Engine:
+    """One worker's load, from its first request to its last answer."""
+
+    def __init__(self, options: LoadOptions, workload: Workload, report: Callable[[bytes], None]) -> None:
+        """Lay out the schedule; `report` takes a line of results twice a second."""
+        self._options, self._workload, self._report = options, workload, report
+        self._url = urlsplit(options.url)
+        self._ledger = Ledger(options, [arrival.at_s for arrival in self._schedule()])
+        self._client = self._connectable()
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._abandoned = False
+        self._start_s = 0.0
+        self._overhead_ms: dict[str, float] = {}
+        self._phase, self._fault = "calibrating", ""
+
+    def stop(self, *, abandon: bool = False) -> None:
+        """Send nothing more; wait for what is outstanding unless `abandon`."""
+        self._abandoned = self._abandoned or abandon
+        self._stopping.set()
+        if abandon:
+            for task in self._running:
+                task.cancel()
+
+    async def run(self) -> int:
+        """Send everything, drain, and return the exit code: 0, or 4 when the instrument broke."""
+        self._write_status()
+        self._overhead_ms = quantiles_ms(await overhead())
+        self._phase, self._start_s = "running", self._ledger.start()
+        beating = asyncio.create_task(self._beat())
+        sending = asyncio.create_task(self._send_all())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((sending, stopping, beating), return_when=asyncio.FIRST_COMPLETED)
+        await _end(sending, stopping)
+        self._ledger.stop()
+        await self._drain()
+        await _end(beating)
+        self._phase = "done"
+        self._ledger.write_rest()
+        self._report(self._ledger.take_batch())
+        self._client.close()
+        self._write_status()
+        return 4 if self._fault or self._abandoned else 0
+
+    def _schedule(self) -> Iterator[Arrival]:
+        options = self._options
+        whole = arrivals(process=options.process, rate=options.rate, seconds=options.seconds, seed=options.seed)
+        return partition(whole, options.worker, options.workers)
+
+    def _connectable(self) -> Client:
+        """Return a client whose requests time out before they run out of connections."""
+        wanted = math.ceil(1.5 * self._options.rate * self._options.deadline_s) + _SPARE_CONNECTIONS
+        secure = self._url.scheme == "https"
+        return Client(
+            self._url.hostname or "", self._url.port or (443 if secure else 80),
+            tls=ssl.create_default_context() if secure else None, max_connections=min(wanted, _MAX_CONNECTIONS),
+        )  # fmt: skip
+
+    async def _send_all(self) -> None:
+        for arrival in self._schedule():
+            wait_s = self._start_s + arrival.at_s - time.monotonic()
+            if wait_s > 0:  # the loop's timers count whole milliseconds: round up, no request goes out early
+                await asyncio.sleep(math.ceil(wait_s * 1e3) / 1e3)
+            self._ledger.sent(arrival)
+            task = asyncio.create_task(self._request(arrival))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _request(self, arrival: Arrival) -> None:
+        exchange, failure, checks = Exchange(), "abandoned", dict[str, bool]()
+        try:
+            request = self._workload.request(arrival.draw)
+            payload = render(request, self._url.netloc, ((self._options.session_header, arrival.session),))
+            left_s = self._start_s + arrival.at_s + self._options.deadline_s - time.monotonic()
+            exchange = await self._client.exchange(payload, timeout_s=left_s)
+            failure, checks = self._judge(request, exchange)
+        except ExchangeError as error:
+            failure = error.kind
+        except Exception as error:  # noqa: BLE001 - a broken scenario says nothing about the release
+            failure = "workload"
+            self._break(f"the scenario's workload raised {type(error).__name__}: {error}")
+        finally:
+            self._ledger.ended(arrival, exchange, failure, checks)
+
+    def _judge(self, request: Request, exchange: Exchange) -> tuple[str, dict[str, bool]]:
+        if exchange.status not in _SUCCESS:
+            return f"status {exchange.status}", {}
+        response = Response(exchange.status, exchange.headers, bytes(exchange.body))
+        return "", dict(self._workload.check(request, response))
+
+    def _break(self, fault: str) -> None:
+        self._fault = self._fault or fault
+        self._stopping.set()
+
+    async def _drain(self) -> None:
+        """Wait for every answer; each has a deadline, so this ends."""
+        self._phase = "draining"
+        limit_s = self._options.deadline_s + 1
+        ending = time.monotonic() + limit_s
+        while self._running and time.monotonic() < ending:
+            await asyncio.wait(self._running, timeout=ending - time.monotonic())
+        if self._running:
+            self._break(f"{len(self._running)} requests did not end within {limit_s:g} s of the stop")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._ledger.write_closed()
+            self._write_status()
+            if batch := self._ledger.take_batch():
+                self._report(batch)
+
+    def _write_status(self) -> None:
+        self._ledger.write_status(self._phase, self._overhead_ms, self._fault)
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what still runs, and raise what a task died of."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
