@@ -44,12 +44,13 @@ class Apt:
             EnvironmentProblem: a package is unknown or cannot be fetched.
         """
         folder.mkdir(exist_ok=True)
+        lists = self._update
         answer = self._download(packages, folder)
-        if answer.code and self.refresh():
+        if answer.code and lists is None:
+            self._refresh()
             answer = self._download(packages, folder)
         if answer.code:
-            update = _complaint(self._update) if self._update else ""
-            blame = "; ".join(part for part in (_complaint(answer) or answer.last_line(), update) if part)
+            blame = _complaint(answer) or (_complaint(self._update) if self._update else "") or answer.last_line()
             raise EnvironmentProblem(f"apt-get cannot download {' '.join(packages)}: {blame}")
 
     def library_dependencies(self, packages: Iterable[str]) -> list[str]:
@@ -59,18 +60,18 @@ class Apt:
         found = re.findall(r"^[ |]+(?:Pre)?Depends: (lib[^\s<>]+)", answer.text, re.MULTILINE)
         return [name for name in dict.fromkeys(found) if name not in names and name != "libc6"]
 
-    def refresh(self) -> bool:
-        """Fetch private package lists; return False when this was done before."""
+    def _refresh(self) -> None:
+        """Fetch private package lists, unless another thread has meanwhile."""
         with self._updating:
-            if self._update:
-                return False
-            self._progress("fetching the distribution's package lists")
-            self._update = self._apt("apt-get", "update", private=True)
-            return True
+            if self._update is None:
+                self._progress("fetching the distribution's package lists")
+                self._update = self._apt("apt-get", "update", private=True)
 
     def _download(self, packages: Sequence[str], folder: Path) -> Answer:
         names = self._real_names(packages)
-        return self._apt("apt-get", "download", *names, folder=folder) if names else Answer(1, "")
+        if not names:
+            return Answer(1, "the distribution's package lists do not have it")
+        return self._apt("apt-get", "download", *names, folder=folder, each_line=self._tell)
 
     def _real_names(self, packages: Sequence[str]) -> list[str]:
         """Return the names under which the lists hold `packages`, or an empty list when one is unknown.
@@ -83,7 +84,14 @@ class Apt:
         real = [next((v for v in (name, f"{name}t64") if v in known), "") for name in packages]
         return real if all(real) else []
 
-    def _apt(self, tool: str, *arguments: str, private: bool = False, folder: Path | None = None) -> Answer:
+    def _apt(
+        self,
+        tool: str,
+        *arguments: str,
+        private: bool = False,
+        folder: Path | None = None,
+        each_line: Callable[[str], None] | None = None,
+    ) -> Answer:
         """Run apt with its caches in `state`, so that an ordinary user may, and root leaves no trace elsewhere."""
         lists, cache = self._state / "lists", self._state / "cache"
         for path in (lists / "partial", cache / "archives" / "partial"):
@@ -95,7 +103,7 @@ class Apt:
             # Apt as root downloads as the user _apt, who may not enter a private cache folder.
             options["APT::Sandbox::User"] = "root"
         flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return hear([tool, *flags, *arguments], folder=folder, each_line=self._tell)
+        return hear([tool, *flags, *arguments], folder=folder, each_line=each_line)
 
     def _tell(self, line: str) -> None:
         if got := _GOT.match(line):
@@ -168,5 +176,6 @@ def _providers(missing: set[str], packages: Sequence[str]) -> list[str]:
 
 
 def _complaint(answer: Answer) -> str:
-    """Return apt's own first error line without its mark."""
-    return next((line[2:].strip() for line in answer.text.splitlines() if line.startswith("E:")), "")
+    """Return apt's own first error, else its first warning, without its mark."""
+    lines = answer.text.splitlines()
+    return next((line[2:].strip() for mark in ("E:", "W:") for line in lines if line.startswith(mark)), "")

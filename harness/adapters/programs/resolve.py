@@ -9,7 +9,7 @@ from harness.adapters.programs.debian import Apt
 from harness.adapters.programs.on_path import VersionNotes, search
 from harness.adapters.programs.parcel import Parcel, parcels_of, path_of
 from harness.adapters.programs.program import Program
-from harness.adapters.programs.store import Store, unwritable
+from harness.adapters.programs.store import STORAGE_ERRORS, Store, unwritable
 from harness.adapters.programs.wheel import python_library
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.paths import share_root
@@ -100,6 +100,8 @@ class _Search:
         except EnvironmentProblem as problem:
             self._problems[parcel.key] = problem
         except OSError as problem:
+            if problem.errno not in STORAGE_ERRORS:
+                raise
             self._problems[parcel.key] = unwritable(self._store.root, problem)
 
     def _nowhere(self, names: Sequence[str]) -> EnvironmentProblem:
@@ -112,9 +114,9 @@ class _Search:
             looked += [str(self._problems[parcel.key]) for parcel in parcels if parcel.key in self._problems]
             if not parcels:
                 looked.append("no package of it is known for this machine")
-            lines.append(f"{name} is missing: {'; '.join(looked)}; the cache {self._store.root} has none")
+            lines.append(f"{name} is missing: {'; '.join(looked)}")
         packages = [word for name in names if (source := self._recipes[name].debian) for word in source.packages]
         formulas = [self._recipes[name].brew for name in names if self._recipes[name].brew]
         mends = [f"apt-get install {' '.join(dict.fromkeys(packages))}"] if packages else []
         mends += [f"brew install {' '.join(dict.fromkeys(formulas))}"] if formulas else []
-        return EnvironmentProblem("\n".join(lines), mend=" or ".join(f"`{mend}`" for mend in mends))
+        return EnvironmentProblem("\n".join([*lines, f"(and not in the cache {self._store.root})"]), mend=" or ".join(f"`{mend}`" for mend in mends))

@@ -1,5 +1,6 @@
 """The cache folder of unpacked programs: one folder per recipe, moved into place whole, guarded by one lock."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,7 @@ from harness.model.errors import EnvironmentProblem
 
 _STAMP = "rollgate-stamp.json"
 _UNFINISHED = ".unfinished-"
+STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 
 
 def digest(*parts: object) -> str:
