@@ -48,8 +48,11 @@ class Native:
     service; of the same arm where that one is per arm), `${SERVICE.PORTNAME.port}`, `${secret.NAME}`,
     `${bin.PROGRAM}`, `${python}`, `${share}` (rollgate's data root), `${cache}`, `${system}` (the system's
     folder), `${run_id}`, `${lease.port}`, `${SERVICE[baseline].PORTNAME}` for a given arm.
-    `files` maps a template (relative to the system's folder) to a name in `${dir}`.
-    `stand_in` names what the program stands in for, and why; "" for the real thing.
+    `files` maps a template (relative to the system's folder) to a name in `${dir}`; a template that ends in "/"
+    is a folder of *.yml files. What lies under `prometheus/` is never rendered, only scaled in time.
+    `stand_in` names what the program stands in for, and why; "" for the real thing. `shm` are the name prefixes
+    that the service owns in /dev/shm, `after_start` the commands that run once when it is well. `prefer` is used
+    in place of all this where each of its programs is on the user's PATH.
     """
 
     command: tuple[str, ...]
@@ -58,6 +61,9 @@ class Native:
     programs: tuple[str, ...] = ()
     stand_in: str = ""
     version_command: tuple[str, ...] = ()
+    shm: tuple[str, ...] = ()
+    after_start: tuple[tuple[str, ...], ...] = ()
+    prefer: "Native | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
