@@ -1,0 +1,17 @@
+"""YAML and JSON in, the engine's nouns out: every mistake is one line with file, line, key and mend."""
+
+from harness.spec.candidates import load_drill, load_release
+from harness.spec.find import find_drill, find_release, find_system
+from harness.spec.folder import load_system, validate
+from harness.spec.published import json_schemas
+
+__all__ = [
+    "find_drill",
+    "find_release",
+    "find_system",
+    "json_schemas",
+    "load_drill",
+    "load_release",
+    "load_system",
+    "validate",
+]

@@ -1,0 +1,201 @@
+"""Cross-checks of objectives and plans: an objective that could never be judged is refused before anything starts."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.model.errors import SpecError
+from harness.spec.document import Document, Key
+from harness.spec.problems import suggestion, unknown
+from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, RolloutFile, ScenariosFile, SystemFile
+
+_BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
+_UNITS = {
+    ("ratio", "number"): "%",
+    ("ratio", "baseline"): "points",
+    ("quantile", "number"): "ms",
+    ("quantile", "baseline"): "%",
+}
+_SOURCE_OF = {"availability": "probe", "growth": "prometheus", "collected": "prometheus", "suite": "suite"}
+
+
+def sources_of(objective: ObjectiveSpec) -> tuple[str, ...]:
+    """Return the sources that the file names, or the one that fits the measure."""
+    return tuple(objective.sources or (_SOURCE_OF.get(objective.measure, "client"),))
+
+
+def check_objectives(
+    document: Document, objectives: ObjectivesFile, system: SystemFile, rollout: RolloutFile | None
+) -> Iterator[SpecError]:
+    """Signals, thresholds, quantiles, units and stages of every objective."""
+    stages = {
+        stage_id(stage.id, stage.share) for plan in (rollout.plans if rollout else {}).values() for stage in plan.stages
+    }
+    for name, objective in objectives.objectives.items():
+        at: Key = ("objectives", name)
+        yield from _signal(document, at, objective, system)
+        yield from _numbers(document, at, objective)
+        if objective.threshold is not None:
+            yield from check_bound(document, (*at, "threshold"), objective, objective.threshold, system)
+        if rollout:
+            for index, stage in enumerate(objective.stages):
+                if stage not in stages:
+                    yield unknown(document, (*at, "stages", index), stage, stages, "stages of any plan")
+
+
+def check_bound(
+    document: Document, key: Key, objective: ObjectiveSpec, threshold: float, system: SystemFile
+) -> Iterator[SpecError]:
+    """A latency threshold must be a bucket bound with one above it: a count between bounds would be a guess."""
+    if objective.measure != "quantile" or objective.against != "number":
+        return
+    bounds = system.traffic.latency_bounds_ms
+    if not any(math.isclose(bound, threshold, rel_tol=1e-9) for bound in bounds):
+        yield document.problem(
+            key,
+            f"found {threshold:g} ms, expected one of traffic.latency_bounds_ms ({', '.join(f'{b:g}' for b in bounds)})",
+            mend=f"add {threshold:g} to traffic.latency_bounds_ms in system.yaml, or choose one of them",
+        )
+    elif threshold >= bounds[-1] * (1 - 1e-9):
+        yield document.problem(
+            key,
+            f"found {threshold:g} ms, the last of traffic.latency_bounds_ms, expected one bound above it",
+            mend=f"add a bound above {threshold:g} to traffic.latency_bounds_ms in system.yaml",
+        )
+
+
+def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[SpecError]:
+    measured = objective.measure in ("ratio", "quantile", "growth")
+    if measured and objective.threshold is None:
+        yield document.problem((*at, "threshold"), "missing, expected a number", mend="add `threshold: ...` here")
+    if objective.threshold is not None and objective.threshold < 0:
+        yield document.problem(
+            (*at, "threshold"), f"found {objective.threshold:g}, expected 0 or more", mend="correct the value"
+        )
+    if (objective.measure == "quantile") != (objective.quantile is not None):
+        found, mend = (
+            ("missing, expected a number between 0 and 1", "add `quantile: 0.95`")
+            if objective.quantile is None
+            else (f"found a quantile beside measure `{objective.measure}`", "drop it, or set `measure: quantile`")
+        )
+        yield document.problem((*at, "quantile"), found, mend=mend)
+    unit = _UNITS.get((objective.measure, objective.against))
+    if unit and objective.unit != unit:
+        yield document.problem(
+            (*at, "unit"),
+            f"found `{objective.unit}`, expected `{unit}` for a {objective.measure} against a {objective.against}",
+            mend=f'write `unit: "{unit}"` and the threshold in it',
+        )
+    if objective.measure == "ratio" and (objective.threshold or 0) > 100:
+        yield document.problem(
+            (*at, "threshold"), f"found {objective.threshold:g}, expected percent: 0 to 100", mend="correct the value"
+        )
+
+
+def _signal(document: Document, at: Key, objective: ObjectiveSpec, system: SystemFile) -> Iterator[SpecError]:
+    signal = system.signals.get(objective.signal)
+    if signal is None:
+        if not _is_built_in(objective.signal, system):
+            yield unknown(
+                document, (*at, "signal"), objective.signal, [*system.signals, *_BUILT_IN], "signals of system.yaml"
+            )
+        return
+    needs: Mapping[str, tuple[bool, str]] = {
+        "ratio": (bool(signal.bad and signal.total), "`bad` and `total`"),
+        "quantile": (bool(signal.histogram), "`histogram`"),
+        "growth": (bool(signal.gauge), "`gauge`"),
+    }
+    for index, source in enumerate(sources_of(objective)):
+        key = (*at, "sources", index)
+        if source == "client" and not signal.client:
+            yield document.problem(
+                key, f"found client, but `{objective.signal}` has none", mend="add `client: true` to that signal"
+            )
+        has, keys = needs.get(objective.measure, (True, ""))
+        if source == "prometheus" and not has:
+            yield document.problem(
+                key,
+                f"found prometheus, but `{objective.signal}` lacks {keys} for a {objective.measure}",
+                mend=f"add {keys} to that signal in system.yaml",
+            )
+
+
+def _is_built_in(name: str, system: SystemFile) -> bool:
+    if name in _BUILT_IN:
+        return True
+    head, _, rest = name.partition(".")
+    if head == "suite":
+        return True
+    if head == "health":
+        return rest in system.services
+    service, _, check = rest.partition(".")
+    return head == "check" and service in system.services and (not check or check in system.services[service].checks)
+
+
+def check_plans(
+    document: Document, rollout: RolloutFile, objectives: ObjectivesFile | None, system: SystemFile | None
+) -> Iterator[SpecError]:
+    """Stages rise to their end, bakes and deadlines fit, margins name objectives."""
+    for name, plan in rollout.plans.items():
+        at: Key = ("plans", name)
+        yield from _stages(document, at, plan)
+        if objectives is None:
+            continue
+        for margin, value in plan.margins.items():
+            key: Key = (*at, "margins", margin)
+            objective = objectives.objectives.get(margin)
+            if objective is None:
+                yield unknown(document, key, margin, objectives.objectives, "objectives")
+            elif value < 0:
+                yield document.problem(key, f"found {value:g}, expected 0 or more", mend="correct the value")
+            elif system:
+                yield from check_bound(document, key, objective, value, system)
+
+
+def _stages(document: Document, at: Key, plan: PlanSpec) -> Iterator[SpecError]:
+    before, seen = 0.0, dict[str, int]()
+    for index, stage in enumerate(plan.stages):
+        key: Key = (*at, "stages", index)
+        share = min(stage.share, 100 - plan.holdout)
+        if share <= before:
+            held = f" (with a holdout of {plan.holdout:g})" if share < stage.share else ""
+            yield document.problem(
+                (*key, "share"),
+                f"found {stage.share:g}{held} after {before:g}, expected shares that rise strictly",
+                mend="order the stages by their share, each above the one before",
+            )
+        before = share
+        if stage.min_bake_s > stage.max_bake_s:
+            yield document.problem(
+                (*key, "max_bake_s"),
+                f"found {stage.max_bake_s:g}, expected at least min_bake_s = {stage.min_bake_s:g}",
+                mend="raise max_bake_s or lower min_bake_s",
+            )
+        name = stage_id(stage.id, stage.share)
+        if name in seen:
+            yield document.problem((*key, "id"), f"found `{name}` twice, expected ids of their own", mend="rename one")
+        seen[name] = index
+    least = plan.warmup_s + sum(stage.min_bake_s for stage in plan.stages)
+    if plan.deadline_s < least:
+        yield document.problem(
+            (*at, "deadline_s"),
+            f"found {plan.deadline_s:g}, expected at least warm-up plus all min_bake_s = {least:g}",
+            mend="raise the deadline",
+        )
+
+
+def stage_id(given: str, share: float) -> str:
+    """Return a stage's id: as given, or its share."""
+    return given or f"{share:g}"
+
+
+def check_scenario(document: Document, scenarios: ScenariosFile, share: Path) -> Iterator[SpecError]:
+    """The Locust file exists, under rollgate's data root or in the system's folder."""
+    name = scenarios.scenario.locustfile
+    if not any((base / name).is_file() for base in (share, document.path.parent)):
+        known = [f"scenarios/{item.name}" for item in (share / "scenarios").glob("*.py")]
+        yield document.problem(
+            ("scenario", "locustfile"),
+            f"found `{name}`, expected a Locust file under {share.name}/ or in the system's folder",
+            mend=suggestion(name, known, "scenarios"),
+        )
