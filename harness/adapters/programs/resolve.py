@@ -10,7 +10,7 @@ from harness.adapters.programs.on_path import VersionNotes, search
 from harness.adapters.programs.parcel import Parcel, parcels_of, path_of
 from harness.adapters.programs.program import Program
 from harness.adapters.programs.store import STORAGE_ERRORS, Store, unwritable
-from harness.adapters.programs.wheel import python_library
+from harness.adapters.programs.wheel import python_library, stub_path
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.paths import share_root
 
@@ -77,9 +77,12 @@ class _Search:
         folder, contents = whole[0]
         file = contents.files[path_of(recipe)]
         libraries = [str(root / part) for root, found in whole for part in found.libraries]
-        if recipe.wheel and recipe.wheel.python_stub and (own := python_library()[1]):
-            libraries.append(str(own))
-        env = {"LD_LIBRARY_PATH": ":".join(libraries)} if libraries else {}
+        env: dict[str, str] = {}
+        if recipe.wheel and recipe.wheel.python_stub:
+            libraries += [str(own)] if (own := python_library()[1]) else []
+            env["PATH"] = stub_path()
+        if libraries:
+            env["LD_LIBRARY_PATH"] = ":".join(libraries)
         extras = {key: str(folder / part) for key, part in (recipe.wheel.extras if recipe.wheel else {}).items()}
         origin = "wheel" if recipe.wheel else "debian"
         return Program(name, folder / file.path, env, file.version, origin, extras)

