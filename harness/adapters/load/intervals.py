@@ -129,7 +129,7 @@ class IntervalBook:
         note = f"{interval.late} of {interval.requests} sent over {self._late_s * 1e3:g} ms late"
         records.append(
             Evidence(
-                kind=Kind.EVENTS, source=Source.CLIENT, signal="load", start_s=span[0], end_s=span[1],
+                kind=Kind.EVENTS, source=Source.CLIENT, signal="load.late", start_s=span[0], end_s=span[1],
                 n=interval.requests, bad=interval.late, note=note if interval.late else "",
             )
         )  # fmt: skip

@@ -1,0 +1,197 @@
+"""The load of a run: Locust in a process of its own, watched from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from harness.adapters.load.options import LoadOptions, encode_options
+from harness.adapters.load.soundness import problems
+from harness.adapters.load.standalone import OPTIONS_VARIABLE, entry_url, read_stack
+from harness.adapters.load.status import LoadStatus, read_status
+from harness.model.codec import decode
+from harness.model.errors import EnvironmentProblem
+from harness.model.evidence import Evidence
+from harness.model.objective import Against, Measure, Objective
+from harness.model.plan import StagePlan
+from harness.model.system import System
+from harness.paths import share_root
+from harness.ports import LoadHealth
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+_START_S = 20.0
+_LATE_MS = 20.0  # p99 send lag that a shared machine is held to ...
+_LATE_SHARE = 0.1  # ... or this share of the tightest latency threshold, where that is more
+_SHORT_INTERVAL_S, _INTERVAL_S = 0.5, 1.0
+
+
+class LocustLoad:
+    """Open-loop load on a stack by the system's scenario: implements `harness.ports.Load`.
+
+    `rate` in requests a second, for at most `max_seconds`. Evidence and status lie in `out`/evidence.
+    """
+
+    def __init__(
+        self, system: System, stack_json: Path, plan: StagePlan, *, out: Path, seed: int, rate: float, max_seconds: float
+    ) -> None:
+        """Send nothing yet; `stack_json` is read at the start."""
+        self._system, self._stack_json, self._out = system, stack_json, out
+        scenario, traffic = system.scenario, system.traffic
+        self._late_ms = max(_LATE_MS, _LATE_SHARE * tightest_latency_ms(system.objectives))
+        locustfile = _locate(scenario.locustfile, system.root)
+        self._locustfile = locustfile
+        self._options = LoadOptions(
+            url="",
+            prefix=scenario.name,
+            workload=str(locustfile.parent / "workloads" / locustfile.name),
+            root=str(system.root),
+            evidence=str(out / "evidence"),
+            rate=rate,
+            seconds=max_seconds,
+            seed=seed,
+            process=scenario.process,
+            options=scenario.options,
+            session_header=traffic.session_header,
+            arm_header=traffic.arm_header,
+            unit=traffic.unit,
+            bounds_s=traffic.bounds_s or LoadOptions.bounds_s,
+            interval_s=_SHORT_INTERVAL_S if plan.look_s <= _SHORT_INTERVAL_S else _INTERVAL_S,
+            late_s=self._late_ms / 1e3,
+        )
+        self._locust: subprocess.Popen[bytes] | None = None
+        self._stopped = self._killed = False
+        self._offset = 0
+
+    def start(self) -> None:
+        """Start Locust and return once requests flow; EnvironmentProblem when they do not."""
+        stack = read_stack(self._stack_json)
+        self._options = replace(self._options, url=entry_url(stack), remote=bool(stack.get("remote")))
+        self._options.check()
+        Path(self._options.evidence).mkdir(parents=True, exist_ok=True)
+        options_file = Path(self._options.evidence) / "load-options.json"
+        options_file.write_text(encode_options(self._options), encoding="utf-8")
+        environment = _environment(options_file)
+        log = self._out / "logs" / "load.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self._locust = subprocess.Popen(
+                self._command(), env=environment, cwd=self._out, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            )
+        self._await_requests(log)
+
+    def collect(self) -> Sequence[Evidence]:
+        """Return the records of the intervals that were closed since the last call."""
+        try:
+            with self._options.records_file.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return ()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [decode(line) for line in whole.decode().splitlines()]
+
+    def health(self) -> LoadHealth:
+        """Tell whether the instrument is sound now, and after `stop` whether it was to the end."""
+        status = read_status(self._options.status_file)
+        running = self._locust is not None and self._locust.poll() is None
+        if self._locust is None:
+            return LoadHealth(running=False)
+        if status is None:
+            return LoadHealth(running=running, problems=("the load never reported — see logs/load.log",))
+        found = problems(status, now_s=time.time(), late_ms=self._late_ms, expected=self._stopped)
+        if not running and status.phase != "done":
+            ended = self._locust.returncode
+            found = (f"the load's process is gone (exit {ended}) — see logs/load.log", *found)
+        return LoadHealth(running=running, problems=found)
+
+    def status(self) -> LoadStatus | None:
+        """Return the generator's latest report."""
+        return read_status(self._options.status_file)
+
+    def stop(self) -> None:
+        """Drain and stop, within the request deadline and a few seconds; safe to call twice."""
+        if self._locust is None or self._stopped:
+            return
+        self._stopped = True
+        with suppress(OSError):
+            self._locust.terminate()
+        try:
+            self._locust.wait(self._options.deadline_s + 8)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._locust.kill()
+            self._locust.wait(5)
+
+    def kill(self) -> None:
+        """End the generator by SIGKILL, as a drill or the kernel would."""
+        self._signal(signal.SIGKILL)
+
+    def stall(self, seconds: float) -> None:
+        """Freeze the generator for `seconds`, and return at once."""
+        self._signal(signal.SIGSTOP)
+        timer = threading.Timer(seconds, self._signal, (signal.SIGCONT,))
+        timer.daemon = True
+        timer.start()
+
+    def _command(self) -> list[str]:
+        drained_s = str(int(self._options.deadline_s + 5))
+        return [
+            sys.executable, "-m", "locust", "-f", str(self._locustfile), "--headless", "--users", "1",
+            "--host", self._options.url, "--stop-timeout", drained_s, "--only-summary", "--exit-code-on-error", "0",
+        ]  # fmt: skip
+
+    def _await_requests(self, log: Path) -> None:
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until:
+            status = self.status()
+            if status is not None and status.phase != "calibrating":
+                return
+            if self._locust is not None and self._locust.poll() is not None:
+                break
+            time.sleep(0.05)
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        self._stopped = True
+        if self._locust is not None and self._locust.poll() is None:
+            self._locust.kill()
+            self._locust.wait(5)
+        msg = f"the load did not start within {_START_S:g} s: {last[0]}"
+        raise EnvironmentProblem(msg, mend=f"see {log}")
+
+    def _signal(self, number: signal.Signals) -> None:
+        status = self.status()
+        if status is not None and status.phase != "done":
+            with suppress(ProcessLookupError):
+                os.kill(status.pid, number)
+
+
+def _environment(options_file: Path) -> dict[str, str]:
+    """Return this process's environment without Locust's own settings, and with this very package on the path."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    paths = [str(_PACKAGE_ROOT), kept.get("PYTHONPATH", "")]
+    return {**kept, OPTIONS_VARIABLE: str(options_file), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def tightest_latency_ms(objectives: Sequence[Objective]) -> float:
+    """Return the least latency threshold among `objectives`, in milliseconds; 0 where there is none."""
+    in_ms = {"ms": 1.0, "s": 1000.0}
+    return min(
+        (
+            objective.threshold * in_ms[objective.unit]
+            for objective in objectives
+            if objective.measure is Measure.QUANTILE and objective.against is Against.NUMBER and objective.unit in in_ms
+        ),
+        default=0.0,
+    )
+
+
+def _locate(locustfile: str, root: Path) -> Path:
+    """Find a scenario in the system's own folder first, then in rollgate's data."""
+    own = root / locustfile
+    return own if own.is_file() else share_root() / locustfile
