@@ -70,6 +70,9 @@ def native(spec: NativeSpec) -> Native:
         programs=tuple(spec.programs),
         stand_in=spec.stand_in,
         version_command=tuple(spec.version_command),
+        shm=tuple(spec.shm),
+        after_start=tuple(tuple(command) for command in spec.after_start),
+        prefer=native(spec.prefer) if spec.prefer else None,
     )
 
 

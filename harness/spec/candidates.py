@@ -12,7 +12,7 @@ from harness.spec import build
 from harness.spec.crosscheck import check_drill, check_release
 from harness.spec.document import Document
 from harness.spec.problems import Problems, first, read
-from harness.spec.references import Declared, Scope
+from harness.spec.references import Declared, Scope, programs_of
 from harness.spec.schema import DrillFile, ReleaseFile
 
 F = TypeVar("F", bound=BaseModel)
@@ -66,7 +66,7 @@ def _scope(system: System) -> Scope:
     services = {
         service.name: Declared(
             tuple(name for name, _ in service.ports),
-            service.native.programs if service.native else (),
+            programs_of(service.native),
             service.per_arm,
             service.under_release,
         )

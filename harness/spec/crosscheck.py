@@ -46,7 +46,7 @@ def check_services(document: Document, system: SystemFile, root: Path) -> Iterat
                 mend="add `metrics: {port: ..., path: /metrics}`",
             )
         if service.native:
-            yield from _native(document, at, service.native, scope.within(name), root)
+            yield from _native(document, (*at, "native"), service.native, scope.within(name), root)
     turn = cycle({name: service.depends for name, service in services.items()})
     if turn:
         yield document.problem(
@@ -67,23 +67,33 @@ def _ports(document: Document, at: Key, service: ServiceSpec) -> Iterator[SpecEr
 
 
 def _native(document: Document, at: Key, native: NativeSpec, scope: Scope, root: Path) -> Iterator[SpecError]:
-    texts: list[tuple[Key, str]] = [((*at, "native", "env", name), value) for name, value in native.env.items()]
-    for key in ("command", "version_command"):
-        words: list[str] = getattr(native, key)
-        texts += [((*at, "native", key, index), word) for index, word in enumerate(words)]
+    """`at` is the key of the native block itself; the preferred block is checked the same way."""
+    texts: list[tuple[Key, str]] = [((*at, "env", name), value) for name, value in native.env.items()]
+    for key, words in (("command", native.command), ("version_command", native.version_command), ("shm", native.shm)):
+        texts += [((*at, key, index), word) for index, word in enumerate(words)]
+    for index, command in enumerate(native.after_start):
+        texts += [((*at, "after_start", index, place), word) for place, word in enumerate(command)]
     for key, text in texts:
         for _, message, mend in scope.faults(text):
             yield document.problem(key, message, mend=mend)
     for template in native.files:
-        yield from _template(document, (*at, "native", "files", template), root / template, scope)
+        yield from _template(document, (*at, "files", template), root / template, scope)
+    if native.prefer:
+        yield from _native(document, (*at, "prefer"), native.prefer, scope, root)
 
 
 def _template(document: Document, key: Key, path: Path, scope: Scope) -> Iterator[SpecError]:
+    if str(key[-1]).endswith("/"):
+        if not path.is_dir():
+            yield document.problem(key, f"{shown(path)}: no such folder", mend="create it, or correct the name")
+        return
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = "no such file" if isinstance(error, FileNotFoundError) else "cannot be read as UTF-8 text"
         yield document.problem(key, f"{shown(path)}: {why}", mend="create it, or correct the name")
+        return
+    if str(key[-1]).startswith("prometheus/"):  # ships byte for byte: never rendered
         return
     for offset, message, mend in scope.faults(text, template=True):
         yield SpecError(message, where=f"{shown(path)}:{offset + 1}", mend=mend)

@@ -79,7 +79,7 @@ def load_system(root: Path) -> System:
     """Read a system's folder. Raises SpecError, the first of all that is wrong; `validate` gives every one."""
     folder = _Folder(root)
     folder.read()
-    folder.errors = [error for error in folder.errors if "no such file" not in error.message or "/" not in error.message]
+    folder.errors = [error for error in folder.errors if "no such f" not in error.message or "/" not in error.message]
     if folder.errors:
         raise first(folder.errors)
     if not (folder.system and folder.objectives and folder.rollout and folder.scenarios):
@@ -98,6 +98,7 @@ def load_system(root: Path) -> System:
         secrets=tuple(spec.secrets),
         flags=tuple(build.flag(name, item) for name, item in folder.flags[1].flags.items()) if folder.flags else (),
         default_plans=tuple(spec.default_plans.items()),
+        prepare=tuple(spec.prepare),
         suites=tuple(spec.suites),
     )
 

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from harness.model.system import Native
 from harness.spec.problems import suggestion
-from harness.spec.schema import ServiceSpec, SystemFile
+from harness.spec.schema import NativeSpec, ServiceSpec, SystemFile
 
 _REFERENCE = re.compile(r"\$\{([^}\n]*)\}")
 _DOTTED = re.compile(r"^[a-z][a-z0-9_-]*(\[[^\]]*\])?(\.[A-Za-z0-9_-]+)+$")
-_PLAIN = ("dir", "arm", "version", "python", "share", "cache", "system", "run_id", "root")
+_PLAIN = ("dir", "arm", "version", "python", "share", "cache", "system", "run_id", "state", "out", "flags_file")
+_DURATION = re.compile(r"^\d+(\.\d+)?(ms|s|m|h|d)$")
 _ARMS = ("baseline", "candidate")
 
 
@@ -23,10 +25,16 @@ class Declared:
     under_release: bool
 
 
+def programs_of(native: NativeSpec | Native | None) -> tuple[str, ...]:
+    """Return the programs of a native block and of those that are preferred to it."""
+    if native is None:
+        return ()
+    return (*native.programs, *programs_of(native.prefer))
+
+
 def declared(name: str, spec: ServiceSpec) -> tuple[str, Declared]:
     """Return what a service of system.yaml declares, by its name."""
-    programs = tuple(spec.native.programs) if spec.native else ()
-    return name, Declared(tuple(spec.ports), programs, spec.per_arm, spec.under_release)
+    return name, Declared(tuple(spec.ports), programs_of(spec.native), spec.per_arm, spec.under_release)
 
 
 def scope_of(system: SystemFile) -> "Scope":
@@ -56,11 +64,11 @@ class Scope:
             name = match.group(1)
             if template and not _DOTTED.match(name):
                 continue
-            fault = self._fault(name)
+            fault = self._fault(name, template=template)
             if fault:
                 yield (text.count("\n", 0, match.start()), f"found ${{{name}}}: {fault[0]}", fault[1])
 
-    def _fault(self, name: str) -> tuple[str, str] | None:
+    def _fault(self, name: str, *, template: bool) -> tuple[str, str] | None:
         if name in _PLAIN or name == "lease.port":
             return None
         head, _, rest = name.partition(".")
@@ -68,12 +76,18 @@ class Scope:
             return "no such reference", suggestion(name, [*_PLAIN, "lease.port"], "references")
         if head == "port":
             return self._own_port(rest)
-        if head == "secret":
+        if head in ("secret", "secret_file"):
             return None if rest in self.secrets else _no("secret", rest, self.secrets, "secrets")
         if head == "bin":
             own = self.services.get(self.service)
             programs = own.programs if own else ()
-            return None if rest in programs else _no("program of this service", rest, programs, "programs")
+            program = rest.partition(".")[0]
+            return None if program in programs else _no("program of this service", program, programs, "programs")
+        if head == "env":
+            return None if template else ("only a template of `files` may ask for env", "write the value itself")
+        if head == "scaled":
+            fault = f"`{rest}` is no duration", "write a number and ms, s, m, h or d: ${scaled.5m}"
+            return None if _DURATION.match(rest) else fault
         return self._other_port(head, rest)
 
     def _own_port(self, port: str) -> tuple[str, str] | None:

@@ -68,6 +68,9 @@ class NativeSpec(Strict):
     programs: list[Text] = []
     stand_in: str = ""
     version_command: list[Text] = []
+    shm: list[Text] = []
+    after_start: list[Annotated[list[Text], Field(min_length=1)]] = []
+    prefer: "NativeSpec | None" = None
 
 
 class ServiceSpec(Strict):
@@ -131,6 +134,7 @@ class SystemFile(File):
     services: Annotated[dict[Name, ServiceSpec], Field(min_length=1)]
     signals: dict[SignalName, SignalSpec]
     secrets: list[Name] = []
+    prepare: list[Text] = []
     suites: list[Text] = []
     default_plans: dict[ProviderName, Name] = {}
 
