@@ -1,0 +1,1 @@
+"""What rollgate's own servers share: settings, request bodies, metrics, start and stop."""
