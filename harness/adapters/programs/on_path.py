@@ -46,7 +46,8 @@ def old(version: str, check: VersionCheck | None) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("-")[0].split("~")[0]))
+    release = re.split(r"[-~+]", version, maxsplit=1)[0]
+    return tuple(int(number) for number in re.findall(r"\d+", release))
 
 
 class VersionNotes:

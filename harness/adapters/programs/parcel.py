@@ -119,4 +119,3 @@ def path_of(recipe: Recipe) -> str:
 def library_path(root: Path, libraries: list[str]) -> dict[str, str]:
     """Return the environment in which the loader finds the libraries below `root`."""
     return {"LD_LIBRARY_PATH": ":".join(str(root / name) for name in libraries)} if libraries else {}
-

@@ -45,8 +45,7 @@ def hear(
             text=True,
             errors="replace",
         ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
+            for line in process.stdout or ():
                 lines.append(line)
                 if each_line:
                     each_line(line.rstrip("\n"))

@@ -122,4 +122,5 @@ class _Search:
         formulas = [self._recipes[name].brew for name in names if self._recipes[name].brew]
         mends = [f"apt-get install {' '.join(dict.fromkeys(packages))}"] if packages else []
         mends += [f"brew install {' '.join(dict.fromkeys(formulas))}"] if formulas else []
-        return EnvironmentProblem("\n".join([*lines, f"(and not in the cache {self._store.root})"]), mend=" or ".join(f"`{mend}`" for mend in mends))
+        lines.append(f"(and not in the cache {self._store.root})")
+        return EnvironmentProblem("\n".join(lines), mend=" or ".join(f"`{mend}`" for mend in mends))
