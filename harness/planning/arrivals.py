@@ -18,7 +18,7 @@ class Arrival(NamedTuple):
     uniformly in [0, 1) and is the workload's only source of chance for this request.
     """
 
-    index: int
+    number: int
     at_s: float
     session: str
     first: bool
@@ -49,7 +49,7 @@ def partition(schedule: Iterable[Arrival], worker: int, workers: int) -> Iterato
 
 
 def _schedule(process: str, rate: float, seconds: float, seed: int) -> Iterator[Arrival]:
-    draws = Random(f"{seed}/draws")  # noqa: S311 - a load schedule, not a secret
+    draws = Random(f"{seed}/draws")
     sessions = _sessions(rate, seed)
     for index, at_s in enumerate(_times(process, rate, seed)):
         if at_s >= seconds:
@@ -64,7 +64,7 @@ def _times(process: str, rate: float, seed: int) -> Iterator[float]:
         while True:
             yield index / rate
             index += 1
-    gaps = Random(f"{seed}/times")  # noqa: S311 - a load schedule, not a secret
+    gaps = Random(f"{seed}/times")
     at_s = gaps.expovariate(rate)
     while True:
         yield at_s
@@ -73,7 +73,7 @@ def _times(process: str, rate: float, seed: int) -> Iterator[float]:
 
 def _sessions(rate: float, seed: int) -> Iterator[tuple[str, bool]]:
     """Yield (key, first) of ever new short sessions, interleaved as those of concurrent users are."""
-    chance = Random(f"{seed}/sessions")  # noqa: S311 - a load schedule, not a secret
+    chance = Random(f"{seed}/sessions")
     slots: list[tuple[str, int]] = [("", 0)] * max(1, round(rate * _SLOTS_PER_RATE))
     born = 0
     while True:

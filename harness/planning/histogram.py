@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, log2
 
 
@@ -12,7 +13,7 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """Start empty; ValueError unless `bounds` increase."""
-        if not bounds or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+        if not bounds or any(a >= b for a, b in pairwise(bounds)):
             msg = f"a histogram needs increasing bounds, found {tuple(bounds)}"
             raise ValueError(msg)
         self.bounds = tuple(bounds)

@@ -12,8 +12,6 @@ _QUESTIONS = 1000
 class Answers:
     """Asks for the double of a number."""
 
-    checks = ("wrong",)
-
     def request(self, draw: float) -> Request:
         """Ask for the number that `draw` chooses."""
         number = int(draw * _QUESTIONS)

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 from harness.adapters.load.http_client import Client, ExchangeError, render
@@ -37,7 +37,7 @@ async def overhead() -> Histogram:
 
 
 @contextmanager
-def _known_server() -> Iterator[int]:
+def _known_server() -> Generator[int]:
     """Serve on a free port from a thread of its own, and yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)

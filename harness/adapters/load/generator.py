@@ -13,7 +13,6 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 import uvloop
 
@@ -41,7 +40,7 @@ async def _run(options: LoadOptions) -> int:
     workload = load_workload(Path(options.workload), dict(options.options), Path(options.root))
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
-    engine = Engine(options, workload, cast("asyncio.WriteTransport", transport).write)
+    engine = Engine(options, workload, transport.write)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stop)
     listening = asyncio.create_task(_listen(engine))

@@ -107,9 +107,7 @@ class IntervalBook:
 
     def rest(self, stopped_s: float) -> list[Evidence]:
         """Take out whatever is left after the drain; the last interval ends at `stopped_s`."""
-        return [
-            record for key in sorted(self._open) for record in self._records(key, self._open.pop(key), stopped_s)
-        ]
+        return [record for key in sorted(self._open) for record in self._records(key, self._open.pop(key), stopped_s)]
 
     def _records(self, key: int, interval: _Interval, until_s: float) -> list[Evidence]:
         start_s = max(key * self._interval_s, self._start_s)

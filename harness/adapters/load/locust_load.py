@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from harness.adapters.load.options import LoadOptions, encode_options
 from harness.adapters.load.soundness import problems
 from harness.adapters.load.standalone import OPTIONS_VARIABLE, entry_url, read_stack
 from harness.adapters.load.status import LoadStatus, read_status
+from harness.adapters.processes import Process, clean_environment, start
 from harness.model.codec import decode
 from harness.model.errors import EnvironmentProblem
 from harness.model.evidence import Evidence
@@ -26,6 +26,7 @@ from harness.ports import LoadHealth
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _START_S = 20.0
+_DRAIN_S = 8.0  # beyond the last request's deadline: Locust's own way down
 _LATE_MS = 20.0  # p99 send lag that a shared machine is held to ...
 _LATE_SHARE = 0.1  # ... or this share of the tightest latency threshold, where that is more
 _SHORT_INTERVAL_S, _INTERVAL_S = 0.5, 1.0
@@ -38,7 +39,15 @@ class LocustLoad:
     """
 
     def __init__(
-        self, system: System, stack_json: Path, plan: StagePlan, *, out: Path, seed: int, rate: float, max_seconds: float
+        self,
+        system: System,
+        stack_json: Path,
+        plan: StagePlan,
+        *,
+        out: Path,
+        seed: int,
+        rate: float,
+        max_seconds: float,
     ) -> None:
         """Send nothing yet; `stack_json` is read at the start."""
         self._system, self._stack_json, self._out = system, stack_json, out
@@ -64,8 +73,8 @@ class LocustLoad:
             interval_s=_SHORT_INTERVAL_S if plan.look_s <= _SHORT_INTERVAL_S else _INTERVAL_S,
             late_s=self._late_ms / 1e3,
         )
-        self._locust: subprocess.Popen[bytes] | None = None
-        self._stopped = self._killed = False
+        self._locust: Process | None = None
+        self._stopped = False
         self._offset = 0
 
     def start(self) -> None:
@@ -79,10 +88,7 @@ class LocustLoad:
         environment = _environment(options_file)
         log = self._out / "logs" / "load.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            self._locust = subprocess.Popen(
-                self._command(), env=environment, cwd=self._out, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-            )
+        self._locust = start(self._command(), env=environment, cwd=self._out, log=log)
         self._await_requests(log)
 
     def collect(self) -> Sequence[Evidence]:
@@ -107,8 +113,7 @@ class LocustLoad:
             return LoadHealth(running=running, problems=("the load never reported — see logs/load.log",))
         found = problems(status, now_s=time.time(), late_ms=self._late_ms, expected=self._stopped)
         if not running and status.phase != "done":
-            ended = self._locust.returncode
-            found = (f"the load's process is gone (exit {ended}) — see logs/load.log", *found)
+            found = (f"the load's process is gone ({self._locust.exit_note}) — see logs/load.log", *found)
         return LoadHealth(running=running, problems=found)
 
     def status(self) -> LoadStatus | None:
@@ -120,14 +125,7 @@ class LocustLoad:
         if self._locust is None or self._stopped:
             return
         self._stopped = True
-        with suppress(OSError):
-            self._locust.terminate()
-        try:
-            self._locust.wait(self._options.deadline_s + 8)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._locust.kill()
-            self._locust.wait(5)
+        self._locust.terminate(grace=self._options.deadline_s + _DRAIN_S)
 
     def kill(self) -> None:
         """End the generator by SIGKILL, as a drill or the kernel would."""
@@ -158,9 +156,8 @@ class LocustLoad:
             time.sleep(0.05)
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         self._stopped = True
-        if self._locust is not None and self._locust.poll() is None:
-            self._locust.kill()
-            self._locust.wait(5)
+        if self._locust is not None:
+            self._locust.terminate(grace=1.0)
         msg = f"the load did not start within {_START_S:g} s: {last[0]}"
         raise EnvironmentProblem(msg, mend=f"see {log}")
 
@@ -172,10 +169,13 @@ class LocustLoad:
 
 
 def _environment(options_file: Path) -> dict[str, str]:
-    """Return this process's environment without Locust's own settings, and with this very package on the path."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    paths = [str(_PACKAGE_ROOT), kept.get("PYTHONPATH", "")]
-    return {**kept, OPTIONS_VARIABLE: str(options_file), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    """Return a clean environment (no LOCUST_* of the user's) with this very package on the path."""
+    paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **clean_environment(),
+        OPTIONS_VARIABLE: str(options_file),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
 
 
 def tightest_latency_ms(objectives: Sequence[Objective]) -> float:

@@ -43,14 +43,15 @@ class OpenLoopUser(User):
 
     def on_start(self) -> None:
         """Start the generator, once in a Locust process."""
+        self._locust = cast("Any", self).environment  # Locust's environment has no types
         self._generator: subprocess.Popen[bytes] | None = None
-        if self.environment in _loaded:
+        if self._locust in _loaded:
             return
-        _loaded.add(self.environment)
+        _loaded.add(self._locust)
         try:
             self._options = self._slice()
         except SpecError as error:
-            _log.error("%s", error)  # noqa: TRY400 - a user's error carries no traceback
+            _log.error("%s", error)
             self._give_up(error.exit_code)
             return
         self._start()
@@ -63,7 +64,7 @@ class OpenLoopUser(User):
             return
         if self._generator.returncode:
             _log.error("the load generator ended with %s: see %s", self._generator.returncode, self._options.evidence)
-            self.environment.process_exit_code = _BROKEN
+            self._locust.process_exit_code = _BROKEN
         gevent.spawn(self._runner().quit)
         raise StopUser
 
@@ -82,7 +83,7 @@ class OpenLoopUser(User):
         self._relaying.join(1)
         status = read_status(self._options.status_file)
         if generator.returncode or status is None or status.sent != status.ended:
-            self.environment.process_exit_code = _BROKEN
+            self._locust.process_exit_code = _BROKEN
 
     def _start(self) -> None:
         folder = Path(self._options.evidence)
@@ -91,19 +92,19 @@ class OpenLoopUser(User):
         file.write_text(encode_options(self._options), encoding="utf-8")
         command = [sys.executable, "-m", "harness.adapters.load.generator", str(file)]
         self._generator = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._relaying = gevent.spawn(self._relay)
-        self.environment.events.quitting.add_listener(self._before_exit_code)
+        self._relaying: gevent.Greenlet[..., None] = gevent.spawn(self._relay)
+        self._locust.events.quitting.add_listener(self._before_exit_code)
         _log.info("open loop: %g req/s, evidence in %s", self._options.rate, folder)
 
     def _slice(self) -> LoadOptions:
         """Return this worker's options, its place among the workers taken from Locust."""
-        parsed = cast("Any", self.environment.parsed_options)
+        parsed = self._locust.parsed_options
         options = scenario_options(
             prefix=self.prefix,
             workload=Path(inspect.getfile(type(self))).parent / self.workload,
             system=self.system,
             defaults=self.scenario,
-            host=self.host or self.environment.host or "",
+            host=self.host or self._locust.host or "",
             run_time_s=float(getattr(parsed, "run_time", 0) or 0),
         )
         runner = self._runner()
@@ -115,7 +116,7 @@ class OpenLoopUser(User):
         """Feed Locust's statistics with the generator's results."""
         for line in cast("Any", self._generator).stdout:
             for name, response_ms, length, failure in json.loads(line):
-                self.environment.events.request.fire(
+                self._locust.events.request.fire(
                     request_type="HTTP",
                     name=name,
                     response_time=response_ms,
@@ -129,9 +130,9 @@ class OpenLoopUser(User):
         self._runner().stop()
 
     def _give_up(self, code: int) -> None:
-        self.environment.process_exit_code = code
+        self._locust.process_exit_code = code
         gevent.spawn(self._runner().quit)
         raise StopUser
 
     def _runner(self) -> Any:  # noqa: ANN401 - Locust's runners have no common typed face
-        return self.environment.runner
+        return self._locust.runner

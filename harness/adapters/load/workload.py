@@ -31,16 +31,14 @@ class Response:
 
 
 class Workload(Protocol):
-    """A scenario's content. `checks` name the event signals besides latency and error."""
-
-    checks: tuple[str, ...]
+    """A scenario's content."""
 
     def request(self, draw: float) -> Request:
         """Return the request that `draw`, uniform in [0, 1), chooses."""
         ...
 
     def check(self, request: Request, response: Response) -> Mapping[str, bool]:
-        """Return, of a 2xx answer, check -> violated; a check that does not apply is left out."""
+        """Return, of a 2xx answer, check -> violated: event signals besides error. What does not apply is left out."""
         ...
 
 
