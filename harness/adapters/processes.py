@@ -24,6 +24,7 @@ _KEPT_NETWORK = (
     "http_proxy",
     "https_proxy",
 )
+_FOR_PYTHON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # an interpreter outside the system's folders may need them
 _LOOPBACK = "127.0.0.1,localhost"
 
 
@@ -74,7 +75,7 @@ def start(  # noqa: PLR0913 - a process's settings, by name
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is the harness's to handle
-            env={},
+            env={name: os.environ[name] for name in _FOR_PYTHON if name in os.environ},
             bufsize=0,
         )
     except OSError as error:
@@ -140,6 +141,14 @@ class Process:
     def terminate(self, grace: float = 5.0) -> None:
         """End it: SIGTERM, after `grace` seconds SIGKILL, descendants included. Returns when all is gone."""
         self.tell(f"stop {grace}")
+        self._await_end(grace)
+
+    def abandon(self) -> None:
+        """End it by SIGKILL but keep its folders, for another process that is about to take its place."""
+        self.tell("leave")
+        self._await_end(0.0)
+
+    def _await_end(self, grace: float) -> None:
         try:
             self._watchdog.wait(grace + 5.0)
         except subprocess.TimeoutExpired:

@@ -1,8 +1,9 @@
 """Runs one program, and ends it with everything it started when the harness goes away.
 
 A script of its own, standard library only, started as `python -I -S watchdog.py`. The harness holds the other
-end of its standard input: the first line is the order (JSON), further lines are "stop SECONDS" or "kill"; the end
-of the file means that the harness is gone. Every change is told as one JSON line on standard output:
+end of its standard input: the first line is the order (JSON); further lines are "stop SECONDS" (end it and remove
+what it owned), "kill" (end it and leave it dead) or "leave" (end it, keep its folders). The end of the file means
+that the harness is gone. Every change is told as one JSON line on standard output:
 `{"event": "started", "pid"}`, `{"event": "exited", "code", "note", "restarts", "again"}`, `{"event": "failed",
 "note"}`.
 
@@ -93,8 +94,10 @@ class Watchdog:
                 if verb == "stop":
                     self._finish(float(argument or _LOST_GRACE_S))
                     return 0
-                if verb == "kill":
+                if verb in {"kill", "leave"}:
                     self._kill()
+                if verb == "leave":
+                    return 0
             self._reap()
             if self.restart_at is not None and time.monotonic() >= self.restart_at:
                 self.restart_at = None

@@ -27,7 +27,9 @@ def _judge(name: str, records: Sequence[Evidence]) -> Judgement:
     ours = [record for record in bad if record.arm is not Arm.CANDIDATE]
     status = Status.PASS if not bad else Status.ERROR if ours else Status.FAIL
     first = (ours or bad or records)[0]
-    reason = f"all {len(records)} cases hold" if not bad else f"{len(bad)} of {len(records)} cases do not hold: {first.note}"
+    reason = (
+        f"all {len(records)} cases hold" if not bad else f"{len(bad)} of {len(records)} cases do not hold: {first.note}"
+    )
     return Judgement(
         id=name,
         status=status,

@@ -1,0 +1,9 @@
+"""Evidence and objectives in, judgements out: pure and deterministic.
+
+The judge reads no clock, no file and no random number. It keeps sums, never the records, so that a look
+costs the same after a minute as after a day.
+"""
+
+from harness.judge.judge import Judge, overall
+
+__all__ = ["Judge", "overall"]
