@@ -1,0 +1,148 @@
+"""HAProxy as the router: a limit in a map, changed by the runtime API, and the driver's lease.
+
+The rendered configuration keeps these names: backends `baseline`, `candidate` and `lease`, each with one server of
+the same name; a map file with the key `candidate`, whose value is the limit in 0..10000; an admin socket at level
+admin. See the router template of each system.
+"""
+
+import os
+import re
+import socket
+import time
+from pathlib import Path
+
+from harness.adapters.lease import Lease
+from harness.model.errors import EnvironmentProblem
+from harness.ports import RouterState
+
+BUCKETS = 10_000
+KEY = "candidate"
+_VALUE = re.compile(r'found=yes.*\bvalue="(?P<value>[^"]*)"')
+_RUNNING = "2"  # srv_op_state of a server that is up
+_TIMEOUT_S = 3.0
+_LONGEST_SOCKET_PATH = 100
+_LEASE_SEEN_S = 5.0
+
+
+class AdminSocket:
+    """HAProxy's runtime API."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the socket at `path`."""
+        self.path = path
+
+    def command(self, line: str) -> str:
+        """Send one command and return the answer; EnvironmentProblem when HAProxy does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_TIMEOUT_S)
+                _connect(connection, self.path)
+                connection.sendall(line.encode() + b"\n")
+                chunks: list[bytes] = []
+                while chunk := connection.recv(65536):
+                    chunks.append(chunk)
+        except OSError as error:
+            msg = f"the router does not answer on {self.path}: {error.strerror or error}"
+            raise EnvironmentProblem(msg, mend="read the router's log") from error
+        return b"".join(chunks).decode()
+
+
+class HAProxyRouter:
+    """Moves traffic by one number in HAProxy's map."""
+
+    sticky = True
+
+    def __init__(self, socket: Path, map_file: Path, map_name: str, lease_port: int) -> None:
+        """Use the admin socket; `map_name` is how HAProxy calls the map, `map_file` where it is on disk."""
+        self._admin = AdminSocket(socket)
+        self._map_file = map_file
+        self._map_name = map_name
+        self._lease_port = lease_port
+        self._lease: Lease | None = None
+
+    def read(self) -> RouterState:
+        """Ask HAProxy for the limit and the state of its servers."""
+        up = self._servers_up()
+        return RouterState(
+            limit=self._limit(),
+            lease_held=up["lease"],
+            candidate_up=up["candidate"],
+            baseline_up=up["baseline"],
+        )
+
+    def set_limit(self, limit: int) -> None:
+        """Set the limit on disk, then in the running router, and read it back.
+
+        Raises ValueError outside 0..10000, EnvironmentProblem when HAProxy does not take it.
+        """
+        if not 0 <= limit <= BUCKETS:
+            msg = f"a limit lies in 0..{BUCKETS}, found {limit}"
+            raise ValueError(msg)
+        self._write_map(limit)
+        answer = self._admin.command(f"set map {self._map_name} {KEY} {limit}").strip()
+        found = self._limit()  # a refused value is answered with the same blank as success
+        if found != limit:
+            msg = f"the router was told limit {limit} and has {found}" + (f": {answer}" if answer else "")
+            raise EnvironmentProblem(msg, mend="end whatever else writes to the router's map")
+
+    def hold_lease(self) -> None:
+        """Begin to hold the lease and wait until HAProxy has seen it; EnvironmentProblem when it does not."""
+        if self._lease is None:
+            self._lease = Lease(self._lease_port)
+        deadline = time.monotonic() + _LEASE_SEEN_S
+        while not self._servers_up()["lease"]:
+            if time.monotonic() > deadline:
+                self.drop_lease()
+                msg = f"the router did not see the lease on port {self._lease_port} within {_LEASE_SEEN_S:g} s"
+                raise EnvironmentProblem(msg, mend="read the router's log; something may block loopback ports")
+            time.sleep(0.02)
+
+    def drop_lease(self) -> None:
+        """Stop holding the lease: within about a second all traffic is on the baseline."""
+        if self._lease is not None:
+            self._lease.drop()
+            self._lease = None
+
+    def _limit(self) -> int:
+        answer = self._admin.command(f"get map {self._map_name} {KEY}")
+        match = _VALUE.search(answer)
+        if match is None or not match["value"].isdigit():
+            msg = f"the router's map {self._map_name} has no usable key {KEY!r}: {answer.strip()!r}"
+            raise EnvironmentProblem(msg, mend=f"the map file must have the line `{KEY} 0`")
+        return int(match["value"])
+
+    def _servers_up(self) -> dict[str, bool]:
+        """Return whether each arm and the lease are up, by backend name."""
+        lines = self._admin.command("show servers state").splitlines()
+        heads = next((line[1:].split() for line in lines if line.startswith("# ")), [])
+        up: dict[str, bool] = {}
+        for line in lines:
+            row = dict(zip(heads, line.split(), strict=False))
+            name = row.get("be_name", "")
+            if name in {"baseline", "candidate", "lease"} and not line.startswith("#"):
+                up[name] = up.get(name, False) or row.get("srv_op_state") == _RUNNING
+        if missing := {"baseline", "candidate", "lease"} - up.keys():
+            msg = f"the router has no backend {', '.join(sorted(missing))}"
+            raise EnvironmentProblem(msg, mend="the router's configuration must keep the names of the template")
+        return up
+
+    def _write_map(self, limit: int) -> None:
+        draft = self._map_file.with_name(f".{self._map_file.name}.{os.getpid()}")
+        try:
+            draft.write_text(f"{KEY} {limit}\n", encoding="ascii")
+            draft.replace(self._map_file)
+        except OSError as error:
+            msg = f"cannot write the router's map {self._map_file}: {error.strerror}"
+            raise EnvironmentProblem(msg, mend="free space, or make the folder writable") from error
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Connect, also to a path that is longer than a socket's address may be (Linux)."""
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+        connection.connect(str(path))
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
