@@ -1,7 +1,6 @@
 """The programs the native provider can run, read from `stack/programs.yaml`."""
 
 from pathlib import Path
-from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,7 +72,7 @@ def load_catalog(path: Path) -> dict[str, Recipe]:
         SpecError: the file is missing, is no YAML, or has a wrong or unknown key.
     """
     try:
-        raw = cast("Any", yaml.safe_load(path.read_text(encoding="utf-8")))
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _Catalog.model_validate(raw).programs
     except OSError as problem:
         raise SpecError(f"cannot be read: {problem.strerror}", where=str(path)) from problem

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.adapters.programs import debian, wheel
+from harness.adapters import debian
+from harness.adapters.programs import wheel
 from harness.adapters.programs.catalog import Recipe, VersionCheck, WheelSource
 from harness.adapters.programs.on_path import tell_version
 from harness.adapters.programs.store import Contents, File, digest, machine_digest

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness.adapters.debian import Apt
 from harness.adapters.programs.catalog import Recipe, load_catalog
-from harness.adapters.programs.debian import Apt
 from harness.adapters.programs.on_path import VersionNotes, search
 from harness.adapters.programs.parcel import Parcel, parcels_of, path_of
 from harness.adapters.programs.program import Program

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class Store:
         unpacked.rename(target)
 
     @contextmanager
-    def scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Generator[Path]:
         """Yield an empty folder on the cache's file system; what is left in it is removed."""
         folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root))
         # Readable for apt's own download user, should an administrator have forced it.
@@ -87,7 +87,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def locked(self, progress: Callable[[str], None]) -> Iterator[None]:
+    def locked(self, progress: Callable[[str], None]) -> Generator[None]:
         """Hold the store against other set-ups; also sweep what a killed one left unfinished.
 
         Raises:

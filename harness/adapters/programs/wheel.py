@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.adapters.programs.catalog import PythonStub, WheelSource
-from harness.adapters.programs.process import Answer, hear
+from harness.adapters.tool import Answer, hear
 from harness.model.errors import EnvironmentProblem
 
 _PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from harness.adapters.programs.process import Answer, hear
+from harness.adapters.tool import Answer, hear
 from harness.model.errors import EnvironmentProblem
 
 _MAX_LEVELS = 4

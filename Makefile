@@ -1,0 +1,48 @@
+# The list of things one can do here. Every target sets up what it needs.
+SYSTEM  ?= researchflow
+RELEASE ?=
+PYTHON  ?=
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup gate test test-all lint format lock wheel images bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup:  ## make .venv with everything from uv.lock; quick when it is there
+	@PYTHON='$(PYTHON)' .ci/setup
+
+gate: setup  ## bring up SYSTEM, roll RELEASE out under load, judge, report, tear down
+	@$(BIN)/rollgate gate $(SYSTEM) --provider native --plan quick $(if $(RELEASE),--release '$(RELEASE)')
+
+lint: setup  ## ruff, pyright, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: lint  ## lint and the selftests
+	$(BIN)/pytest suites/selftest
+
+test-all: test  ## everything that this machine can run
+
+lock: setup  ## bring uv.lock up to date with the pyproject files (make lock; UPGRADE=1 for newer versions)
+	@$(BIN)/python .ci/lock.py $(if $(UPGRADE),--upgrade)
+
+wheel: setup  ## build the wheel into dist/
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+
+images:  ## build the container images
+	@echo 'images: there are no Dockerfiles yet; the docker provider comes later' >&2; exit 4
+
+bench: setup  ## the quick benches
+	$(BIN)/rollgate bench judge --quick
+
+clean:  ## remove what was generated, .venv included; the cache folder stays
+	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
