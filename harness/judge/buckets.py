@@ -1,0 +1,63 @@
+"""Latency counts of one arm, and what they say of a quantile."""
+
+import math
+
+import numpy as np
+
+from harness.judge.binomial import Array, at_least, at_most
+from harness.model.evidence import Evidence
+
+
+class Buckets:
+    """Latency counts of one arm, bucket by bucket; with `memory`, old ones fade as new ones come."""
+
+    def __init__(self, memory: float = math.inf) -> None:
+        """Start empty; `memory` in requests."""
+        self.bounds: tuple[float, ...] = ()
+        self._counts: Array = np.zeros(0)
+        self._memory = memory
+        self.n = 0.0
+
+    def add(self, record: Evidence) -> None:
+        """Add a record's counts; ValueError when its bounds are not those of the records before."""
+        counts = np.asarray(record.counts, dtype=float)
+        if not len(self._counts):
+            self.bounds, self._counts = record.bounds, np.zeros(len(record.counts))
+        elif record.bounds != self.bounds:
+            msg = f"{record.signal}: the bucket bounds changed during the run"
+            raise ValueError(msg)
+        keep = math.exp(-record.n / self._memory)
+        self._counts = self._counts * keep + counts
+        self.n = self.n * keep + record.n
+
+    def above(self) -> Array:
+        """Return the counts above each bound, an array as long as `bounds`."""
+        return np.cumsum(self._counts[::-1])[::-1][1:]
+
+    def quantile(self, level: float) -> float | None:
+        """Return the quantile, interpolated within its bucket; None in the overflow or without counts."""
+        if not self.n:
+            return None
+        below = np.cumsum(self._counts)
+        index = int(np.searchsorted(below, level * self.n))
+        if index >= len(self.bounds):
+            return None
+        high = self.bounds[index]
+        low = self.bounds[index - 1] if index else high / 2
+        before = float(below[index - 1]) if index else 0.0
+        inside = float(self._counts[index])
+        part = (level * self.n - before) / inside if inside else 1.0
+        return low * (high / low) ** min(max(part, 0.0), 1.0)
+
+    def bracket(self, level: float, error: float) -> tuple[float | None, float | None]:
+        """Return bounds (low, high) of the true quantile, each wrong with chance `error`; None if not shown.
+
+        Exact: `high` is a bound that at most 1 - level are shown to exceed, `low` one that at least as many are.
+        """
+        above: Array = np.rint(self.above())
+        n = round(self.n)
+        small = np.flatnonzero(at_most(above, n, 1 - level) <= error)
+        large = np.flatnonzero(at_least(above, n, 1 - level) <= error)
+        high = self.bounds[int(small[0])] if len(small) else None
+        low = self.bounds[int(large[-1])] if len(large) else None
+        return low, high

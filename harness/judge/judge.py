@@ -1,0 +1,197 @@
+"""The judge: routes evidence to one trial for each objective and source, and dresses what they find."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harness.judge.assignment import AssignmentTrial
+from harness.judge.availability import AvailabilityTrial, ProbeBook, RestartTrial
+from harness.judge.finding import Finding, Look, Terms, Trial
+from harness.judge.growth import GrowthTrial
+from harness.judge.instrument import CollectedTrial, Instrument
+from harness.judge.latency import FinestLatencyTrial
+from harness.judge.number import NumberTrial
+from harness.judge.ratio import RatioTrial
+from harness.judge.suite import SuiteTrial
+from harness.judge.telemetry import Telemetry
+from harness.model.evidence import Evidence, Kind, Source
+from harness.model.judgement import Judgement
+from harness.model.objective import Against, Measure, Objective, Severity
+from harness.model.plan import StagePlan
+from harness.model.status import Status, merge
+
+_STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH})
+# The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
+_REPORTS = {"load": Source.CLIENT, "metrics": Source.PROMETHEUS}
+_RECOVERY = 5  # good reports in a row before an instrument found faulty is trusted again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seat:
+    """One objective judged from one source."""
+
+    terms: Terms
+    source: Source
+    trial: Trial
+    signals: tuple[str, ...]
+
+
+class Judge:
+    """Judges a rollout. Deterministic; keeps sums, not records.
+
+    The plan's `alpha` is divided among the objectives that a release may fail by chance (ratios, quantiles,
+    growth; guardrails alone), by their weights and evenly among their sources; each fails only at its own
+    anytime-valid level. So a release that is within every margin is rolled back with a chance of at most
+    alpha over all looks, stages and objectives together. This rests on independent requests and on arms that
+    differ by the release alone: noise that belongs to one arm, beyond the margins, breaks it.
+
+    `plan.margins` override an objective's own threshold. Records of the stages "", "warmup" and "smoke" are
+    not judged by ratios, quantiles, growth and assignment (the baseline's warm-up feeds thresholds); probes,
+    suites and reports of instruments count whatever their stage.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], plan: StagePlan) -> None:
+        """Raise ValueError for an objective whose measure, unit and sources contradict."""
+        self._plan = plan
+        self._book = ProbeBook()
+        self._telemetry = Telemetry()
+        self._instruments = {
+            Source.CLIENT: Instrument("the load generator", _RECOVERY),
+            Source.PROMETHEUS: Instrument("Prometheus", _RECOVERY),
+        }
+        self._seats = _seats(objectives, plan, self._book)
+        self._routes: dict[tuple[Source, str], list[_Seat]] = {}
+        for seat in self._seats:
+            for signal in seat.signals:
+                self._routes.setdefault((seat.source, signal), []).append(seat)
+
+    def observe(self, records: Sequence[Evidence]) -> None:
+        """Take in a batch of records, in order of time for each series. Never raises for bad evidence."""
+        for record in records:
+            if self._telemetry.accept(record):
+                try:
+                    self._route(record)
+                except ValueError as error:
+                    self._telemetry.mark(record, str(error))
+        for seat in self._seats:
+            seat.trial.settle()
+
+    def _route(self, record: Evidence) -> None:
+        if record.signal in _REPORTS:
+            self._instruments[_REPORTS[record.signal]].observe(record)
+        root = record.signal.split(".", 1)[0]
+        if record.source is Source.PROBE and record.kind is not Kind.GAUGE:
+            self._book.observe(record)
+        for seat in self._routes.get((record.source, record.signal), ()):
+            seat.trial.observe(record)
+        if record.source is Source.PROBE and root != record.signal:
+            for seat in self._routes.get((record.source, root), ()):
+                seat.trial.observe(record)
+
+    def look(self, *, at: float, stage: str, final: bool) -> tuple[Judgement, ...]:
+        """Judge everything seen so far; one judgement for each objective and source, in the objectives' order.
+
+        Changes nothing: the same evidence gives the same judgements however often it is asked.
+        """
+        look = Look(at=at, stage=stage, final=final)
+        return tuple(self._judgement(seat, look) for seat in self._seats)
+
+    def _judgement(self, seat: _Seat, look: Look) -> Judgement:
+        finding = self._trusted(seat, look, seat.trial.find(look))
+        objective = seat.terms.objective
+        return Judgement(
+            id=objective.id,
+            status=finding.status,
+            requirement=objective.requirement,
+            source=seat.source.value,
+            threshold=seat.terms.threshold if _has_threshold(objective) else None,
+            unit=objective.unit,
+            estimate=finding.estimate,
+            interval=finding.interval,
+            n=finding.n,
+            reason=finding.reason,
+            remedy=objective.remedy,
+            severity=objective.severity.value,
+            stage=look.stage,
+            needed=finding.needed,
+        )
+
+    def _trusted(self, seat: _Seat, look: Look, finding: Finding) -> Finding:
+        """Return the finding, or what is left of it when its evidence or its instrument is faulty."""
+        prefixes = tuple(signal + "." for signal in seat.signals)
+        for (source, signal), fault in sorted(self._telemetry.faults.items()):
+            own = source is seat.source and (signal in seat.signals or signal.startswith(prefixes))
+            if own or _REPORTS.get(signal) is seat.source:
+                return replace(finding, status=Status.ERROR, reason=fault, needed=None)
+        instrument = self._instruments.get(seat.source)
+        if instrument is None or seat.terms.objective.measure is Measure.COLLECTED:
+            return finding
+        if instrument.faulty(look):
+            reason = f"{instrument.name} is not to be trusted: {instrument.note}; it said: {finding.reason}"
+            return replace(finding, status=Status.ERROR, reason=reason, needed=None)
+        if instrument.suspect and finding.status in {Status.PASS, Status.FAIL}:
+            reason = f"waits for {instrument.name}, whose newest report is bad ({instrument.note}): {finding.reason}"
+            return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
+        if not finding.n and look.final and not instrument.reports:
+            return replace(finding, status=Status.ERROR, reason=f"{finding.reason}; {instrument.name} never reported")
+        return finding
+
+
+def overall(judgements: Sequence[Judgement]) -> Status:
+    """Merge the guardrails: fail > error > inconclusive > pass; none at all is an error."""
+    return merge(judgement.status for judgement in judgements if judgement.severity == Severity.CRITICAL.value)
+
+
+def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook) -> tuple[_Seat, ...]:
+    margins = dict(plan.margins)
+    deciding = [o for o in objectives if o.measure in _STATISTICAL and o.severity is Severity.CRITICAL]
+    total = sum(objective.weight for objective in deciding)
+    seats: list[_Seat] = []
+    for objective in objectives:
+        weight = min(1.0, objective.weight / total) if total > 0 else 1.0
+        if weight <= 0:
+            msg = f"objective {objective.id}: its weight must be positive, found {objective.weight}"
+            raise ValueError(msg)
+        terms = Terms(
+            objective=objective,
+            plan=plan,
+            threshold=margins.get(objective.id, objective.threshold),
+            alpha=plan.alpha * weight / max(1, len(objective.sources)),
+        )
+        seats += [
+            _Seat(terms=terms, source=source, trial=_trial(terms, book), signals=_signals(objective))
+            for source in objective.sources
+        ]
+    return tuple(seats)
+
+
+def _trial(terms: Terms, book: ProbeBook) -> Trial:
+    objective = terms.objective
+    match objective.measure:
+        case Measure.RATIO if objective.against is Against.BASELINE:
+            return RatioTrial(terms)
+        case Measure.QUANTILE if objective.against is Against.BASELINE:
+            return FinestLatencyTrial(terms)
+        case Measure.RATIO | Measure.QUANTILE:
+            return NumberTrial(terms)
+        case Measure.AVAILABILITY:
+            return RestartTrial() if objective.signal.split(".")[0] == "restarts" else AvailabilityTrial(terms, book)
+        case Measure.GROWTH:
+            return GrowthTrial(terms)
+        case Measure.COLLECTED:
+            return CollectedTrial()
+        case Measure.ASSIGNMENT:
+            return AssignmentTrial(terms)
+        case Measure.SUITE:
+            return SuiteTrial()
+
+
+def _signals(objective: Objective) -> tuple[str, ...]:
+    if objective.measure is Measure.SUITE:
+        return (f"suite.{objective.id}",)
+    if objective.measure is Measure.QUANTILE and objective.against is Against.BASELINE:
+        return objective.signal, f"{objective.signal}.fine"
+    return (objective.signal,)
+
+
+def _has_threshold(objective: Objective) -> bool:
+    return objective.measure in _STATISTICAL

@@ -1,0 +1,172 @@
+"""A latency quantile against the baseline's, within the same intervals."""
+
+import math
+
+from harness.judge.bets import Counts, Excess, PastRate
+from harness.judge.buckets import Buckets
+from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
+from harness.judge.pairing import Pairing
+from harness.judge.ratio import Standardised
+from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.status import Status
+
+_SLACK = 1 + 1e-9  # two ways to write the same bound
+
+
+class LatencyTrial:
+    """Holds the candidate's quantile to (1 + margin) times the baseline's.
+
+    Fail. Before each interval the baseline's past (warm-up included) gives its quantile, the threshold T =
+    the first bucket bound at or above (1 + margin) times it, and the baseline's own share above T. Within
+    the interval the null is "the candidate's share above T exceeds the baseline's by no more than a release
+    exactly at the margin would", that is by (1 - quantile) minus the baseline's past share above T, never
+    less than nothing. Two equal arms satisfy it whatever drifts, and however wrong the past is.
+
+    Pass. Over all judged intervals that both arms served, the exact upper bound of the candidate's quantile
+    lies within (1 + margin) times the exact lower bound of the baseline's (each wrong with half the chance
+    that `confidence` leaves), and the comparison within the same intervals agrees.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        """Raise ValueError for a margin that is not a relative one in %, or no quantile."""
+        objective = terms.objective
+        if objective.unit != "%" or objective.quantile is None or terms.threshold < 0:
+            msg = f"objective {objective.id}: a quantile against the baseline has a quantile and a margin in %; "
+            msg += f"found {terms.threshold:g} {objective.unit!r}, quantile {objective.quantile}"
+            raise ValueError(msg)
+        self._terms = terms
+        self._level = objective.quantile
+        self._ratio = 1 + terms.threshold / 100
+        tail = 1 - self._level
+        self._enough = max(50.0, 2 / tail)
+        self._pairs = Pairing()
+        self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
+        self._candidate, self._baseline = Buckets(), Buckets()
+        self._excess = Excess()
+        self._beyond, self._agree = Standardised(), Standardised()
+        self._last_threshold = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether any record came."""
+        return bool(self._past_b.n or self._candidate.n)
+
+    def observe(self, record: Evidence) -> None:
+        """Take one interval of one arm; it counts once its partner is there."""
+        if record.kind is not Kind.HISTOGRAM:
+            msg = f"{record.signal}: a quantile reads a histogram, found {record.kind}"
+            raise ValueError(msg)
+        if not self._terms.judges(record):
+            if record.arm is Arm.BASELINE and record.stage == WARMUP:
+                self._past_b.add(record)
+            return
+        for baseline, candidate in self._pairs.add(record):
+            if baseline and candidate:
+                if candidate.bounds != baseline.bounds:
+                    msg = f"{record.signal}: the arms' bucket bounds differ"
+                    raise ValueError(msg)
+                self._bet(candidate, baseline)
+            if baseline:
+                self._past_b.add(baseline)
+
+    def settle(self) -> None:
+        """Nothing waits for the end of a batch."""
+
+    def _bet(self, candidate: Evidence, baseline: Evidence) -> None:
+        self._candidate.add(candidate)
+        self._baseline.add(baseline)
+        past = self._past_b.quantile(self._level) if self._past_b.n >= self._enough else None
+        if past is None:
+            return
+        bounds = candidate.bounds
+        here = _first_at_least(bounds, past)
+        there = _first_at_least(bounds, past * self._ratio)
+        if here is None or there is None:
+            return
+        over_c, over_b = sum(candidate.counts[there + 1 :]), sum(baseline.counts[there + 1 :])
+        p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / (self._past_b.n + 1)
+        margin = max(0.0, (1 - self._level) - p_b)
+        counts = Counts(over_c, candidate.n, over_b, baseline.n)
+        self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin)
+        self._past_c.update(over_c, candidate.n)
+        self._beyond.add(counts)
+        self._agree.add(Counts(over_c, candidate.n, sum(baseline.counts[here + 1 :]), baseline.n))
+        self._last_threshold = bounds[there]
+
+    def find(self, look: Look) -> Finding:
+        """Judge what was counted so far."""
+        if not (self._candidate.n and self._baseline.n):
+            return missing(look, "no interval in which both arms served", fatal=False)
+        error = (1 - self._terms.confidence) / 2
+        candidate, baseline = self._candidate.quantile(self._level), self._baseline.quantile(self._level)
+        low_c, high_c = self._candidate.bracket(self._level, error)
+        low_b, high_b = self._baseline.bracket(self._level, error)
+        estimate = 100 * (candidate / baseline - 1) if candidate and baseline else None
+        highest = high_c / low_b if high_c and low_b else None
+        lowest = low_c / high_b if low_c and high_b else 0.0
+        status, reason = self._decide(candidate, baseline, highest)
+        return Finding(
+            status=status,
+            reason=reason,
+            estimate=estimate,
+            interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest else None,
+            n=int(self._candidate.n + self._baseline.n),
+            needed=self._needed(estimate, highest) if status is Status.INCONCLUSIVE else None,
+        )
+
+    def _decide(self, candidate: float | None, baseline: float | None, highest: float | None) -> tuple[Status, str]:
+        name, margin = f"p{100 * self._level:g}", self._terms.threshold
+        seen = f"candidate's {name} {_ms(candidate)} against the baseline's {_ms(baseline)}"
+        if candidate and baseline:
+            seen += f" ({100 * (candidate / baseline - 1):+.0f} %)"
+        beyond = self._beyond
+        if beyond.n_c:
+            seen += (
+                f"; slower than {_ms(self._last_threshold)} or what stood for it: candidate "
+                f"{of(beyond.bad_c, beyond.n_c)}, baseline {of(beyond.bad_b, beyond.n_b)} in the same intervals"
+            )
+        if self._excess.peak >= -math.log(self._terms.alpha):
+            return Status.FAIL, f"{seen}: beyond the margin of {margin:g} %"
+        if highest is not None and highest <= self._ratio * _SLACK:
+            if self._agree.n_c and self._agree.difference <= 0:
+                return Status.PASS, f"{seen}: shown at most {100 * (highest - 1):+.0f} %, within {margin:g} %"
+            return Status.INCONCLUSIVE, f"{seen}: within {margin:g} % over all, but not within the same intervals"
+        shown = f"at most {100 * (highest - 1):+.0f} % is shown" if highest else "too few requests for a bound"
+        return Status.INCONCLUSIVE, f"{seen}: {shown}, the margin is {margin:g} %"
+
+    def _needed(self, estimate: float | None, highest: float | None) -> int | None:
+        """Return the requests to come if the ratio's bound shrinks with the root of their number."""
+        n = self._candidate.n + self._baseline.n
+        if estimate is None or highest is None or 1 + estimate / 100 >= self._ratio:
+            return None
+        centre = math.log(1 + estimate / 100)
+        shrink = (math.log(highest) - centre) / (math.log(self._ratio) - centre)
+        return max(1, math.ceil(n * (shrink * shrink - 1)))
+
+
+class FinestLatencyTrial:
+    """Judges the finer twin "<signal>.fine" of a latency signal where it is collected, else the signal itself."""
+
+    def __init__(self, terms: Terms) -> None:
+        """Prepare both; only one is judged, whichever is finer and there."""
+        self._signal = terms.objective.signal
+        self._coarse, self._fine = LatencyTrial(terms), LatencyTrial(terms)
+
+    def observe(self, record: Evidence) -> None:
+        """Hand the record to its trial."""
+        (self._coarse if record.signal == self._signal else self._fine).observe(record)
+
+    def settle(self) -> None:
+        """Nothing waits for the end of a batch."""
+
+    def find(self, look: Look) -> Finding:
+        """Judge the finer of the two that came."""
+        return (self._fine if self._fine.started else self._coarse).find(look)
+
+
+def _first_at_least(bounds: tuple[float, ...], value: float) -> int | None:
+    return next((index for index, bound in enumerate(bounds) if bound * _SLACK >= value), None)
+
+
+def _ms(seconds: float | None) -> str:
+    return "beyond the buckets" if seconds is None else f"{1000 * seconds:.3g} ms"

@@ -1,0 +1,134 @@
+"""Ratio and quantile objectives against a number, by exact binomial bounds."""
+
+import math
+
+from harness.judge.binomial import log_evidence_above, lower_bound, needed_to_pass, upper_bound
+from harness.judge.buckets import Buckets
+from harness.judge.finding import Finding, Look, Terms, missing, of, percent
+from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.objective import Measure
+from harness.model.status import Status
+
+
+class _Tally:
+    """Units and violations of one arm: over all judged stages, and over the newest one."""
+
+    def __init__(self) -> None:
+        self.bad = self.n = self.stage_bad = self.stage_n = 0
+        self.stage = ""
+
+    def add(self, stage: str, bad: int, n: int) -> None:
+        if stage != self.stage:
+            self.stage, self.stage_bad, self.stage_n = stage, 0, 0
+        self.bad += bad
+        self.n += n
+        self.stage_bad += bad
+        self.stage_n += n
+
+    def violates(self, limit: float) -> bool:
+        return self.bad > limit * self.n or self.stage_bad > limit * self.stage_n
+
+
+class NumberTrial:
+    """Holds the candidate's share of violations against a fixed limit.
+
+    A quantile is a share too: "p95 <= T" is "at most 5 % take longer than T", counted at the bucket bound T.
+    Used: both arms' records of judged stages (not warm-up, smoke, transitions). Fails when the anytime-valid
+    evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when the
+    exact one-sided upper bound is within the limit. When the baseline looks as bad over the same stages, or
+    over the newest of them, a failure says nothing about the release and becomes an error.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        """Raise ValueError for a unit or a comparator that the measure has no meaning for."""
+        self._terms = terms
+        self._limit, self._bound_s = _limit(terms)
+        self._arms = {arm: _Tally() for arm in Arm}
+        self._latencies = Buckets()
+        self._peak = dict.fromkeys(Arm, -math.inf)
+
+    def observe(self, record: Evidence) -> None:
+        """Count one interval of one arm."""
+        if record.arm is None or not self._terms.judges(record):
+            return
+        if self._bound_s is None:
+            if record.kind is not Kind.EVENTS:
+                msg = f"{record.signal}: a ratio reads events, found {record.kind}"
+                raise ValueError(msg)
+            bad = record.bad
+        else:
+            bad = record.slower_than(self._bound_s)
+            if record.arm is Arm.CANDIDATE:
+                self._latencies.add(record)
+        tally = self._arms[record.arm]
+        tally.add(record.stage, bad, record.n)
+        evidence = log_evidence_above(tally.bad, tally.n, self._limit)
+        self._peak[record.arm] = max(self._peak[record.arm], evidence)
+
+    def settle(self) -> None:
+        """Nothing waits for the end of a batch."""
+
+    def find(self, look: Look) -> Finding:
+        """Judge what was counted so far."""
+        candidate, baseline = self._arms[Arm.CANDIDATE], self._arms[Arm.BASELINE]
+        if not candidate.n:
+            return missing(look, "no request of the candidate was counted in a judged stage", fatal=False)
+        confidence = self._terms.confidence
+        status, reason = self._decide(candidate, baseline)
+        needed = None
+        if status is Status.INCONCLUSIVE:
+            needed = needed_to_pass(candidate.bad, candidate.n, self._limit, confidence)
+            reason += f"; about {needed} more requests of the candidate would settle it" if needed else ""
+        estimate, interval = self._estimate(candidate)
+        return Finding(status=status, reason=reason, estimate=estimate, interval=interval, n=candidate.n, needed=needed)
+
+    def _estimate(self, candidate: _Tally) -> tuple[float | None, tuple[float, float] | None]:
+        """Return the share in %, or the quantile in its unit, with the one-sided bounds on either side."""
+        confidence = self._terms.confidence
+        if self._bound_s is None:
+            low = lower_bound(candidate.bad, candidate.n, confidence)
+            high = upper_bound(candidate.bad, candidate.n, confidence)
+            return 100 * candidate.bad / candidate.n, (100 * low, 100 * high)
+        scale = self._terms.threshold / self._bound_s
+        level = 1 - self._limit
+        estimate = self._latencies.quantile(level)
+        first, last = self._latencies.bracket(level, 1 - confidence)
+        interval = (scale * first, scale * last) if first is not None and last is not None else None
+        return None if estimate is None else scale * estimate, interval
+
+    def _decide(self, candidate: _Tally, baseline: _Tally) -> tuple[Status, str]:
+        what = "violations" if self._bound_s is None else f"answers slower than {1000 * self._bound_s:g} ms"
+        seen = f"candidate {of(candidate.bad, candidate.n)} {what}, limit {percent(self._limit)}"
+        alarm = -math.log(self._terms.alpha)
+        both = f"{seen}; the baseline misses it too: {of(baseline.bad, baseline.n)}"
+        if self._peak[Arm.CANDIDATE] >= alarm:
+            if baseline.n and baseline.violates(self._limit):
+                return Status.ERROR, f"{both}: the machine or the stack, not the release"
+            return Status.FAIL, f"{seen}: above it beyond chance; baseline {of(baseline.bad, baseline.n)}"
+        if self._peak[Arm.BASELINE] >= alarm and candidate.violates(self._limit):
+            return Status.ERROR, f"{both}: the machine or the stack, not the release"
+        high = upper_bound(candidate.bad, candidate.n, self._terms.confidence)
+        bound = f"at most {percent(high)} at {100 * self._terms.confidence:g} % confidence"
+        if high <= self._limit:
+            return Status.PASS, f"{seen}: {bound}"
+        return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet within the limit"
+
+
+def _limit(terms: Terms) -> tuple[float, float | None]:
+    """Return the limit on the share of violations, and the latency bound in seconds (None for a ratio)."""
+    objective = terms.objective
+    upward = objective.comparator in {">", ">="}
+    if objective.measure is Measure.RATIO and objective.unit == "%":
+        limit = terms.threshold / 100
+        limit = 1 - limit if upward else limit
+        if 0 < limit < 1:
+            return limit, None
+    scale = {"ms": 0.001, "s": 1.0}.get(objective.unit)
+    if objective.measure is Measure.QUANTILE and scale and objective.quantile and not upward:
+        return 1 - objective.quantile, terms.threshold * scale
+    msg = (
+        f"objective {objective.id}: a ratio against a number is in % strictly between 0 and 100, "
+        f"a quantile in ms or s with <= and its quantile; found {objective.measure} "
+        f"{objective.comparator} {terms.threshold:g} {objective.unit!r}"
+    )
+    raise ValueError(msg)
