@@ -163,10 +163,10 @@ def _usable(word: str) -> bool:
 
 def build(uv: Path | str, settings: Mapping[str, str], cache: Path) -> None:
     """Make `.venv` and install what the lock lists, then our own code, editable."""
-    env = {**os.environ, "UV_CACHE_DIR": str(cache.parent / "uv"), "UV_PYTHON_DOWNLOADS": "never", **settings}
-    env |= {key: os.environ[key] for key in ("UV_CACHE_DIR",) if key in os.environ}
     for stray in ("UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
-        env.pop(stray, None)
+        os.environ.pop(stray, None)
+    own_cache = os.environ.get("UV_CACHE_DIR", str(cache.parent / "uv"))
+    env = {**os.environ, **settings, "UV_CACHE_DIR": own_cache, "UV_PYTHON_DOWNLOADS": "never"}
     own_python = VENV / "bin" / "python"
     if not _same_python(own_python):
         say(f"making .venv with Python {sys.version.split()[0]} ({sys.executable})")
@@ -191,12 +191,22 @@ def _same_python(python: Path) -> bool:
 
 
 def _uv(uv: Path | str, env: Mapping[str, str], *arguments: str) -> None:
-    done = subprocess.run([str(uv), *arguments], env=dict(env), cwd=ROOT, check=False)
-    if done.returncode:
+    command = [str(uv), *arguments]
+    if sys.stderr.isatty():
+        code = subprocess.run(command, env=dict(env), cwd=ROOT, check=False).returncode
+    else:
+        code = hear(command, env=env, folder=ROOT, each_line=_tell_log).code
+    if code:
         raise EnvironmentProblem(
             f"uv {' '.join(arguments[:2])} failed, see above",
             mend="check the network, your index settings (UV_DEFAULT_INDEX or pip config), and free disk space",
         )
+
+
+def _tell_log(line: str) -> None:
+    """Pass on what uv says into a log, without the list of every package."""
+    if line.strip() and not line.startswith((" + ", " ~ ", " - ")):
+        say(line.strip())
 
 
 @contextmanager
