@@ -27,7 +27,7 @@ def cycle(graph: Mapping[str, Sequence[str]]) -> list[str]:
         done.add(name)
         return []
 
-    return next((found for name in graph if (found := walk(name, []))), [])
+    return next((found for name in graph if (found := walk(name, []))), list[str]())
 
 
 def check_services(document: Document, system: SystemFile, root: Path) -> Iterator[SpecError]:

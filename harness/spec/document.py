@@ -131,7 +131,14 @@ def _json(path: Path, text: str) -> object:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "mapping", list: "list", str: "text", bool: "yes/no value", int: "number", float: "number"}
+    names: dict[type, str] = {
+        dict: "mapping",
+        list: "list",
+        str: "text",
+        bool: "yes/no value",
+        int: "number",
+        float: "number",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -155,7 +162,7 @@ class _Builder:
         self._anchors: dict[str, tuple[object, int]] = {}
         self._stack: list[_Open] = []
         self._root: object = None
-        self._scalars = yaml.SafeLoader("")
+        self._scalars: Any = yaml.SafeLoader("")
         self._documents = 0
 
     def build(self, text: str) -> tuple[object, dict[Key, int]]:
@@ -274,5 +281,5 @@ class _Builder:
 
 
 def _events(text: str) -> Iterator[Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    yield from yaml.parse(text, Loader=loader)
+    untyped: Any = yaml
+    yield from untyped.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -10,6 +10,7 @@ from harness.spec.problems import suggestion, unknown
 from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, RolloutFile, ScenariosFile, SystemFile
 
 _BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
+_ALL = 100.0  # percent
 _UNITS = {
     ("ratio", "number"): "%",
     ("ratio", "baseline"): "points",
@@ -50,10 +51,11 @@ def check_bound(
     if objective.measure != "quantile" or objective.against != "number":
         return
     bounds = system.traffic.latency_bounds_ms
+    listed = ", ".join(f"{bound:g}" for bound in bounds)
     if not any(math.isclose(bound, threshold, rel_tol=1e-9) for bound in bounds):
         yield document.problem(
             key,
-            f"found {threshold:g} ms, expected one of traffic.latency_bounds_ms ({', '.join(f'{b:g}' for b in bounds)})",
+            f"found {threshold:g} ms, expected one of traffic.latency_bounds_ms ({listed})",
             mend=f"add {threshold:g} to traffic.latency_bounds_ms in system.yaml, or choose one of them",
         )
     elif threshold >= bounds[-1] * (1 - 1e-9):
@@ -86,7 +88,7 @@ def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[
             f"found `{objective.unit}`, expected `{unit}` for a {objective.measure} against a {objective.against}",
             mend=f'write `unit: "{unit}"` and the threshold in it',
         )
-    if objective.measure == "ratio" and (objective.threshold or 0) > 100:
+    if objective.measure == "ratio" and (objective.threshold or 0) > _ALL:
         yield document.problem(
             (*at, "threshold"), f"found {objective.threshold:g}, expected percent: 0 to 100", mend="correct the value"
         )

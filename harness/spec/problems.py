@@ -100,7 +100,7 @@ def _keys(model: type[BaseModel], at: Key) -> Iterable[str]:
     return []
 
 
-def _inside(kind: Any, part: str | int) -> Any:
+def _inside(kind: Any, part: str | int) -> Any:  # noqa: ANN401 - types of types
     kind = _plain(kind)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
@@ -111,7 +111,7 @@ def _inside(kind: Any, part: str | int) -> Any:
     return arguments[-1] if arguments else None
 
 
-def _plain(kind: Any) -> Any:
+def _plain(kind: Any) -> Any:  # noqa: ANN401 - types of types
     """Strip Annotated and None from a type."""
     while get_origin(kind) is Annotated or get_origin(kind) in (Union, types.UnionType):
         kind = next(item for item in get_args(kind) if item is not type(None))

@@ -1,0 +1,76 @@
+"""Which tests fit what was named, over which parameters, and where their results come from."""
+
+import pytest
+
+from harness.model.evidence import Arm
+from harness.pytest_plugin.marks import arm_of, services_of
+from harness.pytest_plugin.recorded import RecordedCase
+from harness.pytest_plugin.target import Target
+
+_RUNS = ("stack", "gate_run")  # fixtures that need something running
+
+
+def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
+    """Give `arm`, `objective` and `stage` their values: of the system, its plan, the baseline first."""
+    names = metafunc.fixturenames
+    if "arm" in names and "stack" in names:
+        metafunc.parametrize("arm", [arm.value for arm in Arm])
+    if "gate_run" not in names:
+        return
+    if "objective" in names:
+        objectives = target.system.objectives if target.named else ()
+        metafunc.parametrize(
+            "objective",
+            [pytest.param(item, id=item.id, marks=pytest.mark.covers(item.id)) for item in objectives],
+        )
+    if "stage" in names:
+        stages = target.plan.stages if target.named and not target.unavailable() else ()
+        metafunc.parametrize("stage", [pytest.param(item, id=item.id) for item in stages])
+
+
+def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> None:
+    """Drop what the system does not declare, skip what this machine or call lacks, and sort the baseline first.
+
+    Without `--stack-file`, a conformance case is the result that the session's one gate recorded of it.
+    """
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        needs_run = any(name in _RUNS for name in getattr(item, "fixturenames", ()))
+        if needs_run and target.named and not _declared(item, target):
+            dropped.append(item)
+            continue
+        reason = _lacking(item, target) if needs_run else ""
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif needs_run and "stack" in getattr(item, "fixturenames", ()) and target.stack_file is None:
+            item = RecordedCase.of(item)  # noqa: PLW2901 - the same case, its result read instead of made
+        kept.append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    order = {"": 0, Arm.BASELINE.value: 0, Arm.CANDIDATE.value: 1}
+    if target.stack_file:
+        kept.sort(key=lambda item: order.get(arm_of(item), 0))
+    items[:] = kept
+
+
+def _declared(item: pytest.Item, target: Target) -> bool:
+    declared = {service.name for service in target.system.services}
+    if not declared.issuperset(services_of(item)):
+        return False
+    return bool(target.system.flags) or item.get_closest_marker("flags") is None
+
+
+def _lacking(item: pytest.Item, target: Target) -> str:
+    if not target.named:
+        return "names no system: add --system NAME, or --stack-file FILE"
+    if reason := target.unavailable():
+        return reason
+    if "gate_run" in getattr(item, "fixturenames", ()) and target.stack_file:
+        return "a stack that is up already is not gated: leave --stack-file out"
+    provider = str(target.described.get("provider", target.provider)).replace("auto", "native")
+    for name in services_of(item):
+        reasons = dict(target.system.service(name).not_on)
+        if provider in reasons:
+            return f"{name} does not run on {provider}: {reasons[provider]}"
+    return ""
