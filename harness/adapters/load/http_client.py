@@ -97,7 +97,9 @@ class _Connection(asyncio.Protocol):
 
     # Callbacks of the parser.
     def on_message_begin(self) -> None:
-        self._exchange.status = 0
+        if self._waiter is None:  # a second answer in the first one's wake: it must not become the next request's
+            self._exchange = Exchange()
+            self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.decode("latin-1").lower()
