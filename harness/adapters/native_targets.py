@@ -21,7 +21,7 @@ def write_targets(folder: Path, instances: Sequence[Instance]) -> None:
         groups |= {match["job"]: [] for match in _TARGET_FILE.finditer(config.read_text(encoding="utf-8"))}
     for instance in instances:
         service = instance.service
-        if service.metrics is None or not service.job:
+        if service.metrics is None or not service.job or instance.native.unscraped:
             continue
         labels = {"arm": str(instance.arm), "version": instance.version} if instance.arm else {}
         address = instance.address(service.metrics[0])

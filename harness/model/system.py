@@ -52,7 +52,8 @@ class Native:
     is a folder of *.yml files. What lies under `prometheus/` is never rendered, only scaled in time.
     `stand_in` names what the program stands in for, and why; "" for the real thing. `shm` are the name prefixes
     that the service owns in /dev/shm, `after_start` the commands that run once when it is well. `prefer` is used
-    in place of all this where each of its programs is on the user's PATH.
+    in place of all this where each of its programs is on the user's PATH. `unscraped` says why this way of running
+    the service has no metrics; "" where it has the service's.
     """
 
     command: tuple[str, ...]
@@ -64,6 +65,7 @@ class Native:
     shm: tuple[str, ...] = ()
     after_start: tuple[tuple[str, ...], ...] = ()
     prefer: "Native | None" = None
+    unscraped: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
