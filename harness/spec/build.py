@@ -73,6 +73,7 @@ def native(spec: NativeSpec) -> Native:
         shm=tuple(spec.shm),
         after_start=tuple(tuple(command) for command in spec.after_start),
         prefer=native(spec.prefer) if spec.prefer else None,
+        unscraped=spec.unscraped,
     )
 
 

@@ -36,7 +36,7 @@ def load_drill(path: Path, system: System) -> Drill:
         raise first(problems.errors) from None
 
 
-def candidate_problems(root: Path, scope: Scope, stages: Collection[str]) -> list[SpecError]:
+def candidate_problems(root: Path, scope: Scope, stages: Collection[str] | None) -> list[SpecError]:
     """Return everything that is wrong with the releases and drills of a system's folder."""
     errors: list[SpecError] = []
     for path in sorted((root / "releases").glob("*.y*ml")):

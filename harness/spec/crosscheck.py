@@ -223,12 +223,17 @@ def check_release(document: Document, release: ReleaseFile, scope: Scope) -> Ite
     yield from check_replacements(document, release.env, release.command, scope, only_under_release=True)
 
 
-def check_drill(document: Document, drill: DrillFile, scope: Scope, stages: Collection[str]) -> Iterator[SpecError]:
-    """A drill names a service to kill, a stage to strike in, a value where its action needs one."""
+def check_drill(
+    document: Document, drill: DrillFile, scope: Scope, stages: Collection[str] | None
+) -> Iterator[SpecError]:
+    """A drill names a service to kill, a stage to strike in, a value where its action needs one.
+
+    `stages` is None where the plans could not be read.
+    """
     yield from check_replacements(document, drill.env, {}, scope, only_under_release=False)
     if drill.service and drill.service not in scope.services:
         yield unknown(document, ("service",), drill.service, scope.services, "services")
-    if drill.stage and drill.stage not in stages:
+    if drill.stage and stages is not None and drill.stage not in stages:
         yield unknown(document, ("stage",), drill.stage, stages, "stages of any plan")
     needs = {
         "kill_service": ("service", bool(drill.service)),

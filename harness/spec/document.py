@@ -15,6 +15,7 @@ MAX_VALUES = 20_000
 MAX_DEPTH = 40
 
 Key = tuple[str | int, ...]
+_PLAIN_TAGS = ("str", "int", "float", "bool", "null", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def dotted(key: Key) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             continue
-        name = f'"{part}"' if "." in part and key.index(part) != len(key) - 1 else part
+        name = f'"{part}"' if "." in part else part
         text += f".{name}" if text else name
     return text
 
@@ -229,7 +230,7 @@ class _Builder:
         tag = event.tag
         if tag is None or tag == "!":
             tag = cast("str", self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit))
-        if not tag.startswith("tag:yaml.org,2002:"):
+        if tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
             raise self._error(line, f"found the tag {tag}, expected plain YAML", mend="drop the tag")
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         try:

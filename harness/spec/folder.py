@@ -71,6 +71,8 @@ class _Folder:
                 yield from check_defaults(document, system, list(rollout.plans), share)
             if self.objectives:
                 yield from check_objectives(*self.objectives, system, rollout)
+        if self.scenarios:
+            yield from check_scenario(*self.scenarios, share)
         if self.rollout:
             yield from check_plans(*self.rollout, objectives, self.system[1] if self.system else None)
 
@@ -79,7 +81,6 @@ def load_system(root: Path) -> System:
     """Read a system's folder. Raises SpecError, the first of all that is wrong; `validate` gives every one."""
     folder = _Folder(root)
     folder.read()
-    folder.errors = [error for error in folder.errors if "no such f" not in error.message or "/" not in error.message]
     if folder.errors:
         raise first(folder.errors)
     if not (folder.system and folder.objectives and folder.rollout and folder.scenarios):
@@ -108,10 +109,10 @@ def validate(root: Path) -> list[SpecError]:
     folder = _Folder(root)
     folder.read()
     errors = list(folder.errors)
-    if folder.scenarios:
-        errors += check_scenario(*folder.scenarios, paths.share_root())
     if folder.system:
-        plans = folder.rollout[1].plans.values() if folder.rollout else ()
-        stages = {stage_id(stage.id, stage.share) for plan in plans for stage in plan.stages}
+        stages = None
+        if folder.rollout:
+            plans = folder.rollout[1].plans.values()
+            stages = {stage_id(stage.id, stage.share) for plan in plans for stage in plan.stages}
         errors += candidate_problems(root, scope_of(folder.system[1]), stages)
     return errors

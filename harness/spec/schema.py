@@ -71,6 +71,7 @@ class NativeSpec(Strict):
     shm: list[Text] = []
     after_start: list[Annotated[list[Text], Field(min_length=1)]] = []
     prefer: "NativeSpec | None" = None
+    unscraped: str = ""
 
 
 class ServiceSpec(Strict):
