@@ -3,6 +3,9 @@
 import logging
 import signal
 import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -11,6 +14,7 @@ import typer
 from harness.cli import data, gate, runs
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
+from harness.paths import cache_root
 
 app = typer.Typer(
     name="rollgate",
@@ -72,6 +76,18 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         sys.exit(ExitCode.ENVIRONMENT)
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, kept for a report, not shown raw
+        typer.echo(f"rollgate: internal error: {type(error).__name__}: {error} — details in {_keep_crash()}", err=True)
+        sys.exit(ExitCode.ENVIRONMENT)
+
+
+def _keep_crash() -> Path:
+    """Write the traceback where it can be found, and return that file."""
+    folder = cache_root() / "crashes"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""The command line: contract codes, one clear error, nothing left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.paths import share_root
+
+pytestmark = pytest.mark.selftest
+
+MINIMAL = share_root() / "stack" / "systems" / "minimal"
+
+
+def rollgate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    command = [sys.executable, "-m", "harness.cli.main", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """A user's own copy of the smallest system."""
+    folder = tmp_path / "mine"
+    shutil.copytree(MINIMAL, folder)
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Plant a mistake; the text to replace must be there."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+MISTAKES = {
+    "malformed YAML": ("system.yaml", "services:\n", "services: [\n", "system.yaml:"),
+    "an unknown key": ("rollout.yaml", "warmup_s: 3", "warm_up_s: 3", "warm_up_s"),
+    "a threshold that is no bucket bound": ("objectives.yaml", "threshold: 200", "threshold: 222", "objectives.yaml:"),
+    "a plan that does not rise": ("rollout.yaml", "share: 50", "share: 10", "rollout.yaml:"),
+    "a time that is no number": ("rollout.yaml", "deadline_s: 120", "deadline_s: soon", "deadline_s"),
+    "an unknown service in traffic": ("system.yaml", "gateway: app", "gateway: nobody", "gateway"),
+    "a missing locust file": ("scenarios.yaml", "scenarios/answer.py", "scenarios/none.py", "scenarios.yaml:"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_data_is_one_line_and_exit_code_2(system: Path, tmp_path: Path, mistake: str) -> None:
+    """File, key and mend are named; nothing starts, nothing is left, no traceback."""
+    name, old, new, named = MISTAKES[mistake]
+    edit(system / name, old, new)
+    done = rollgate("gate", str(system), "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert name in lines[0]
+    assert "—" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gate", "nosuchsystem"),
+        ("gate", "minimal", "--release", "nosuchrelease"),
+        ("gate", "minimal", "--plan", "nosuchplan"),
+        ("gate", "minimal", "--provider", "nosuchprovider"),
+        ("gate", "minimal", "--drill", "nosuchdrill"),
+        ("gate", "minimal", "--time-scale", "0"),
+        ("gate",),
+        ("judge", "nosuchrun"),
+        ("explain", "nosuchrun", "x"),
+        ("abort", "nosuchrun", "--reason", "x"),
+        ("nosuchcommand",),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_is_exit_code_2_without_a_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Every wrong name says what was expected; nothing is written."""
+    done = rollgate(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    """--out at a folder that holds a run is refused, and the run stays as it was."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "verdict.json").write_text("{}")
+    done = rollgate("gate", "minimal", "--out", str(tmp_path / "run"), cwd=tmp_path)
+    assert (done.returncode, (tmp_path / "run" / "verdict.json").read_text()) == (2, "{}")
+
+
+def test_init_gives_a_sound_system_of_ones_own(tmp_path: Path) -> None:
+    """init, then validate: sound; init again into it: refused."""
+    assert rollgate("init", "own", cwd=tmp_path).returncode == 0
+    assert rollgate("validate", "own", cwd=tmp_path).returncode == 0
+    assert rollgate("init", "own", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("name", ["minimal", "researchflow"])
+def test_the_systems_that_ship_are_sound_and_their_plan_prints_the_same_twice(tmp_path: Path, name: str) -> None:
+    """validate finds nothing; plan is deterministic and starts nothing."""
+    done = rollgate("validate", str(share_root() / "stack" / "systems" / name), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = (rollgate("plan", name, cwd=tmp_path) for _ in range(2))
+    assert first.returncode == 0
+    assert first.stdout == second.stdout
+    assert "stage 10" in first.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_history_survives_broken_folders(tmp_path: Path) -> None:
+    """A folder without a readable verdict is no run, and no error."""
+    (tmp_path / "reports" / "broken").mkdir(parents=True)
+    (tmp_path / "reports" / "broken" / "verdict.json").write_text("{")
+    done = rollgate("history", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
