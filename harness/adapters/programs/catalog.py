@@ -50,9 +50,13 @@ class WheelSource(_Entry):
 
 
 class Recipe(_Entry):
-    """Where one program may come from; `names` are what to look for on PATH."""
+    """Where one program may come from; `names` are what to look for on PATH.
+
+    With `library` it is no program but a shared library that some wheel expects on a Linux machine.
+    """
 
     names: tuple[str, ...] = ()
+    library: str = ""
     version: VersionCheck | None = None
     debian: DebianSource | None = None
     wheel: WheelSource | None = None

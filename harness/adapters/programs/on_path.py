@@ -1,7 +1,9 @@
 """Programs that the user has on PATH, with the version each tells about itself."""
 
+import ctypes
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -90,8 +92,21 @@ class VersionNotes:
             part.unlink(missing_ok=True)
 
 
+def _loads(library: str) -> bool:
+    """Tell whether the loader finds the library. Other systems' wheels bring their own: only Linux is asked."""
+    if platform.system() != "Linux":
+        return True
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 def search(name: str, recipe: Recipe, notes: VersionNotes, progress: Callable[[str], None]) -> Program | None:
-    """Return the first of the recipe's names on PATH that runs and is new enough, or None."""
+    """Return the first of the recipe's names on PATH that runs and is new enough, or the loader's library, or None."""
+    if recipe.library and _loads(recipe.library):
+        return Program(name, Path(recipe.library), {}, "", "path")
     for candidate in recipe.names:
         if not (hit := shutil.which(candidate)):
             continue

@@ -85,7 +85,8 @@ class _Search:
             env["LD_LIBRARY_PATH"] = ":".join(libraries)
         extras = {key: str(folder / part) for key, part in (recipe.wheel.extras if recipe.wheel else {}).items()}
         origin = "wheel" if recipe.wheel else "debian"
-        return Program(name, folder / file.path, env, file.version, origin, extras)
+        version = "" if recipe.library else file.version
+        return Program(name, folder / file.path, env, version, origin, extras)
 
     def _fetch(self, names: Iterable[str]) -> None:
         """Get what `names` need and the cache lacks, several at once; failures are kept for the final error."""
