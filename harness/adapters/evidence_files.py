@@ -12,6 +12,7 @@ from harness.model.evidence import Evidence
 
 _FILE = "judged.jsonl"
 _LOOKS = "looks.jsonl"
+_MEND = "restore the file as the run left it"
 
 
 class EvidenceFiles:
@@ -79,7 +80,7 @@ def read_looks(run_dir: Path) -> list[KeptLook]:
         try:
             found.append(KeptLook(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise SpecError(str(error), where=f"{path}:{number}", mend="restore the file as the run left it") from error
+            raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error
     return found
 
 
@@ -97,4 +98,4 @@ def read_evidence(run_dir: Path) -> Iterator[Evidence]:
             try:
                 yield decode(line)
             except ValueError as error:
-                raise SpecError(str(error), where=f"{path}:{number}", mend="restore the file as the run left it") from error
+                raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error

@@ -40,9 +40,10 @@ class SqliteJournal:
         """Take the next fencing token; whoever held an older one can append no more."""
         with self._writing():
             row = self._db.execute("select max(token) from fence").fetchone()
-            self._token = (row[0] or 0) + 1
-            self._db.execute("insert into fence values (?)", (self._token,))
-        return self._token
+            token = int(row[0] or 0) + 1
+            self._db.execute("insert into fence values (?)", (token,))
+        self._token = token
+        return token
 
     def append(self, kind: str, what: Mapping[str, object], *, why: str = "", evidence: str = "") -> Entry:
         """Append one entry, chained to the one before it; LostLeaseError when a newer driver took over."""

@@ -1,6 +1,6 @@
 """What a person sees while a run goes on; stderr, so that stdout stays for results."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from harness.report.live import LiveView
 
 
 @contextmanager
-def live_view() -> Iterator[Sink]:
+def live_view() -> Generator[Sink]:
     """Yield a live view on stderr that is closed whatever happens."""
     view = LiveView(Console(stderr=True))
     try:

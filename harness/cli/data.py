@@ -73,7 +73,7 @@ def preflight(system: Annotated[str, typer.Argument(help="A system's name, or it
     raise typer.Exit(code)
 
 
-def bench_gate(  # noqa: PLR0913, PLR0917 - the command line's contract
+def bench_gate(  # noqa: PLR0917 - the command line's contract
     system: Annotated[str, typer.Option(help="The system to bench.")] = "researchflow",
     matrix: Annotated[bool, typer.Option(help="Every release and drill x seeds, resumable.")] = False,
     quick: Annotated[bool, typer.Option(help="One seed.")] = False,

@@ -10,7 +10,9 @@ from harness.cli.console import live_view
 from harness.report.verdict_json import encode
 
 System = Annotated[str, typer.Argument(help="A system's name, or its folder.", metavar="SYSTEM")]
-Release = Annotated[str | None, typer.Option(help="Candidate: a release file, or a name under releases/.", metavar="FILE")]
+Release = Annotated[
+    str | None, typer.Option(help="Candidate: a release file, or a name under releases/.", metavar="FILE")
+]
 Baseline = Annotated[str | None, typer.Option(help="Baseline: a release file, or a name.", metavar="FILE")]
 Plan = Annotated[str | None, typer.Option(help="A plan of the system's rollout.yaml.", metavar="NAME")]
 
@@ -23,7 +25,7 @@ def register(app: typer.Typer) -> None:
         app.command(verb, help=f"Tell a running rollout to {verb}.")(_order(verb))
 
 
-def gate(  # noqa: PLR0913, PLR0917 - the command line's contract
+def gate(  # noqa: PLR0917 - the command line's contract
     system: System,
     release: Release = None,
     baseline: Baseline = None,
@@ -33,7 +35,7 @@ def gate(  # noqa: PLR0913, PLR0917 - the command line's contract
     seed: Annotated[int, typer.Option(help="Seed of the load's schedule and sessions.")] = 1,
     out: Annotated[Path | None, typer.Option(help="The run's folder (default reports/RUN_ID/).")] = None,
     drill: Annotated[
-        str | None, typer.Option(help="Bring in a harness-side fault of drills/, to see that the release is not blamed.")
+        str | None, typer.Option(help="Bring in a harness-side fault of drills/: the release must not be blamed.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Verdict on stdout, all else on stderr.")] = False,
     require_real: Annotated[bool, typer.Option(help="Refuse stand-ins and compressed time.")] = False,

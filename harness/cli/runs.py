@@ -57,7 +57,7 @@ def history(
     for run in found:
         typer.echo(
             f"{run['started_at']:<25} {run['run_id']:<40} {run['candidate']:<24} "
-            f"{run['decision']:<9} {run['cause']:<12} exit {run['exit_code']}"
+            f"{run['decision']:<9} {run['cause']:<12} {run['problem'] or 'exit ' + str(run['exit_code'])}"
         )
     if not found:
         typer.echo(f"no runs under {folder}", err=True)

@@ -90,6 +90,4 @@ class Decided:
     at: float
 
 
-Event = (
-    PhaseStarted | PhaseEnded | ServiceStarted | StageStarted | StageEnded | Looked | TrafficMoved | Noted | Decided
-)
+Event = PhaseStarted | PhaseEnded | ServiceStarted | StageStarted | StageEnded | Looked | TrafficMoved | Noted | Decided

@@ -6,6 +6,7 @@ they were written; a judgement can be made again from them alone.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 EVIDENCE_VERSION = 1
 
@@ -90,7 +91,7 @@ class Evidence:
             len(self.counts) != len(self.bounds) + 1
             or sum(self.counts) != self.n
             or min(self.counts) < 0
-            or any(a >= b for a, b in zip(self.bounds, self.bounds[1:], strict=False))
+            or any(a >= b for a, b in pairwise(self.bounds))
         ):
             msg = (
                 f"evidence {self.signal}: a histogram needs increasing bounds, one count more than bounds, "

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 
 class OnInconclusive(StrEnum):
@@ -31,9 +32,10 @@ class StagePlan:
 
     `alpha` bounds the chance of rolling back a good release over the whole run, `confidence` is what a
     passing bound needs, `holdout` is the baseline's share in percent kept at the last stage, `margins` maps
-    objective ids to margins that override the objective's own, `patience_s` is how long an error, or missing proof, may hold a stage beyond its `max_bake_s` before the
-    plan's `on_inconclusive` strikes (`deadline_s` bounds the whole rollout likewise), `claims` says in plain words what a promotion
-    by this plan may claim, `proof` tells whether each stage or only the last must be proven to go on.
+    objective ids to margins that override the objective's own. `patience_s` is how long an error, or missing
+    proof, may hold a stage beyond its `max_bake_s` before `on_inconclusive` strikes (`deadline_s` bounds the
+    whole rollout likewise). `claims` says in plain words what a promotion by this plan may claim; `proof`
+    ("each" or "last") tells whether each stage or only the last must be proven to go on.
     """
 
     name: str
@@ -56,7 +58,7 @@ class StagePlan:
     def __post_init__(self) -> None:
         """Refuse a plan that does not rise strictly to its end, or whose bakes contradict."""
         shares = [stage.share for stage in self.stages]
-        if not shares or any(a >= b for a, b in zip(shares, shares[1:], strict=False)):
+        if not shares or any(a >= b for a, b in pairwise(shares)):
             msg = f"plan {self.name}: stages must rise strictly, found {shares}"
             raise ValueError(msg)
         if shares[0] <= 0 or shares[-1] > 100:  # noqa: PLR2004 - percent

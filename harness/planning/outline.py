@@ -18,8 +18,7 @@ def outline(system: System, plan: StagePlan, provider: str) -> list[str]:
         share = stage_share(plan, stage)
         flag = f", flag {system.traffic.feature} to {share:g} %" if system.traffic.feature else ""
         steps.append(
-            f"stage {stage.id}: {share:g} % to the candidate{flag}; "
-            f"bake {stage.min_bake_s:g} to {stage.max_bake_s:g} s"
+            f"stage {stage.id}: {share:g} % to the candidate{flag}; bake {stage.min_bake_s:g} to {stage.max_bake_s:g} s"
         )
     steps.append("drain the load, judge the whole; 100 % when every guardrail is proven")
     steps.append(f"a fail at any look: 0 % at once; no proof by the bounds: {plan.on_inconclusive}")

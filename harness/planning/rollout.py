@@ -200,16 +200,16 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
     if baked >= stage.min_bake_s and _may_go_on(plan, status, event.judgements, last=last, late=late):
         if last:
             return replace(state, phase=Phase.CONFIRMING), (Confirm(),)
-        return _enter(plan, state, state.index + 1, f"stage {stage.id} baked {baked:.1f} s and nothing speaks against it")
+        return _enter(
+            plan, state, state.index + 1, f"stage {stage.id} baked {baked:.1f} s and nothing speaks against it"
+        )
     over = baked >= stage.max_bake_s + plan.patience_s or event.at - state.started_at >= plan.deadline_s
     if over:
         return _deadline(plan, state, status, event.judgements)
     return state, _NONE
 
 
-def _may_go_on(
-    plan: StagePlan, status: Status, judgements: Sequence[Judgement], *, last: bool, late: bool
-) -> bool:
+def _may_go_on(plan: StagePlan, status: Status, judgements: Sequence[Judgement], *, last: bool, late: bool) -> bool:
     """Tell whether a stage may be left: by proof, or (early stages of a `last` plan) for want of doubt."""
     if status is Status.PASS:
         return True

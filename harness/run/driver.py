@@ -23,8 +23,13 @@ _PROBE_EVERY_S = 2.0
 class Judging(Protocol):
     """The judge, as the loop uses it."""
 
-    def observe(self, records: Sequence[Evidence]) -> None: ...
-    def look(self, *, at: float, stage: str, final: bool) -> tuple[Judgement, ...]: ...
+    def observe(self, records: Sequence[Evidence]) -> None:
+        """Take `records` in."""
+        ...
+
+    def look(self, *, at: float, stage: str, final: bool) -> tuple[Judgement, ...]:
+        """Judge everything taken in so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,5 +249,3 @@ def _instrument(signal: str, at: float, problems: Sequence[str]) -> Evidence:
         bad=int(bool(problems)),
         note="; ".join(problems),
     )
-
-

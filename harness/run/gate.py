@@ -40,7 +40,9 @@ class Request:
 class Connected(Protocol):
     """Makes the driver once the stack's addresses are known."""
 
-    def __call__(self, stack: Stack, on_stage: Callable[[str], None]) -> Driver: ...
+    def __call__(self, stack: Stack, on_stage: Callable[[str], None]) -> Driver:
+        """Return the driver of `stack`; `on_stage` is called when a stage has begun."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +83,16 @@ class Gate:
         try:
             ending = self._run()
         except KeyboardInterrupt:
-            ending = _Ending(Decision.ROLLBACK, Cause.OPERATOR, "interrupted: traffic is on the baseline", interrupted=True)
+            reason = "interrupted: traffic is on the baseline"
+            ending = _Ending(Decision.ROLLBACK, Cause.OPERATOR, reason, interrupted=True)
         except RollgateError as error:
             ending = _Ending(Decision.ROLLBACK, Cause.ENVIRONMENT, str(error))
         finally:
             self._keep_tails()
             self._tear_down()
         verdict = self._verdict(ending)
-        self.outside.journal.append("verdict", {"decision": verdict.decision, "cause": verdict.cause}, why=verdict.reason)
+        what = {"decision": verdict.decision, "cause": verdict.cause}
+        self.outside.journal.append("verdict", what, why=verdict.reason)
         self._phase("report", lambda: self.outside.write(verdict, self.cases, self._tails))
         self.outside.sink.emit(Decided(verdict=verdict, at=self.outside.clock.now()))
         return verdict

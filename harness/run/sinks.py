@@ -21,7 +21,7 @@ class Fanout:
         for sink in list(self._sinks):
             try:
                 sink.emit(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a listener does, the run goes on
                 _LOG.exception("a listener failed and is dropped: %s", type(sink).__name__)
                 self._sinks.remove(sink)
 
@@ -30,7 +30,7 @@ class Fanout:
         for sink in self._sinks:
             try:
                 sink.close()
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a listener does, the run goes on
                 _LOG.exception("a listener failed to close: %s", type(sink).__name__)
 
 

@@ -32,7 +32,7 @@ class Cell:
         return f"{self.kind}-{self.name}-{self.seed}"
 
 
-def bench_gates(  # noqa: PLR0913 - the command line's options, by name
+def bench_gates(
     system: str,
     *,
     matrix: bool,
@@ -59,8 +59,10 @@ def bench_gates(  # noqa: PLR0913 - the command line's options, by name
     text = "\n".join(lines) + "\n"
     (out / "table.md").write_text(text, encoding="utf-8")
     if table is not None:
-        command = f"rollgate bench gate --system {loaded.name}{' --matrix' if matrix else ''}{' --quick' if quick else ''}"
-        table.write_text(f"# Gates on known releases and drills: {loaded.name}\n\nMade by `{command}`.\n\n{text}", encoding="utf-8")
+        options = "".join(f" --{name}" for name, wanted in (("matrix", matrix), ("quick", quick)) if wanted)
+        made = f"Made by `rollgate bench gate --system {loaded.name}{options}`."
+        head = f"# Gates on known releases and drills: {loaded.name}\n\n{made}\n\n"
+        table.write_text(head + text, encoding="utf-8")
     echo(lines[-1])
     return 1 if wrong else 0
 

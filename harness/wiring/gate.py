@@ -32,8 +32,8 @@ from harness.model.system import Drill, System
 from harness.paths import cache_root, share_root
 from harness.ports import Case, Sink, Stack
 from harness.report.files import write_all
-from harness.run.driver import Driver, Parts
 from harness.run.drill import strike
+from harness.run.driver import Driver, Parts
 from harness.run.gate import Gate, Outside, Request
 from harness.run.sinks import Fanout, Recorder
 
@@ -93,7 +93,7 @@ def compressed(plan: StagePlan, scale: float) -> StagePlan:
     )
 
 
-def run_gate(  # noqa: PLR0913 - the command line's options, by name
+def run_gate(
     system: str,
     *,
     provider: str = "auto",
@@ -219,7 +219,7 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
     return Gate(request, outside)
 
 
-def _connect(  # noqa: PLR0913, PLR0917 - one place where all parts meet
+def _connect(  # noqa: PLR0917 - the one place where all parts meet
     request: Request,
     stack: Stack,
     provider: NativeProvider,

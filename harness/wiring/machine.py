@@ -61,9 +61,13 @@ def _machine() -> list[tuple[str, bool, str]]:
 def _programs(names: Sequence[str]) -> tuple[list[str], bool]:
     lines: list[str] = []
     sound = True
+
+    def progress(text: str) -> None:
+        lines.append(f"        {text}")
+
     for name in names:
         try:
-            found = ensure([name], cache_root(), lambda text: lines.append(f"        {text}"))
+            found = ensure([name], cache_root(), progress)
             lines += [f"ok      {p.name} {p.version} ({p.origin})" for p in found.values()]
         except EnvironmentProblem as error:
             lines.append(f"problem {name}: {error}")

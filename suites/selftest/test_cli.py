@@ -106,7 +106,7 @@ def test_init_gives_a_sound_system_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["minimal", "researchflow"])
 def test_the_systems_that_ship_are_sound_and_their_plan_prints_the_same_twice(tmp_path: Path, name: str) -> None:
-    """validate finds nothing; plan is deterministic and starts nothing."""
+    """Validate finds nothing; plan is deterministic and starts nothing."""
     done = rollgate("validate", str(share_root() / "stack" / "systems" / name), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (rollgate("plan", name, cwd=tmp_path) for _ in range(2))

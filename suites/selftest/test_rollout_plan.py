@@ -92,7 +92,9 @@ def test_a_failing_guardrail_sends_all_traffic_back_at_once() -> None:
     assert "x.errors" in finish.reason
 
 
-@pytest.mark.parametrize(("status", "cause"), [(Status.ERROR, Cause.ENVIRONMENT), (Status.INCONCLUSIVE, Cause.EVIDENCE)])
+@pytest.mark.parametrize(
+    "status, cause", [(Status.ERROR, Cause.ENVIRONMENT), (Status.INCONCLUSIVE, Cause.EVIDENCE)]
+)
 def test_want_of_proof_holds_up_to_the_bound_and_then_goes_back(status: Status, cause: Cause) -> None:
     """Neither an error nor missing proof is ever promoted, nor blamed on the release."""
     plan = make_plan(proof="each")
@@ -182,7 +184,7 @@ def test_no_run_of_looks_promotes_without_proof(statuses: list[Status]) -> None:
         assert state.share == 0
 
 
-def test_a_thousand_simulated_rollouts_end_by_their_bound_and_in_a_known_state() -> None:
+def test_a_thousand_simulated_rollouts_end_by_their_bound_and_in_a_known_state() -> None:  # noqa: C901, PLR0912 - one story
     """Random looks, refusals, orders and stops: every rollout ends, at 0 or 100 % or held, with a cause."""
     rng = random.Random(20)
     for _ in range(1000):

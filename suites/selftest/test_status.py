@@ -48,7 +48,15 @@ def test_exit_codes_follow_the_contract() -> None:
 
 records = st.builds(
     lambda n, bad, arm, at, note: Evidence(
-        kind=Kind.EVENTS, source=Source.CLIENT, signal="x", start_s=at, end_s=at + 1, arm=arm, n=n + bad, bad=bad, note=note
+        kind=Kind.EVENTS,
+        source=Source.CLIENT,
+        signal="x",
+        start_s=at,
+        end_s=at + 1,
+        arm=arm,
+        n=n + bad,
+        bad=bad,
+        note=note,
     ),
     st.integers(0, 10**6),
     st.integers(0, 10**6),
@@ -91,7 +99,14 @@ def test_a_line_that_contradicts_itself_is_refused(line: str) -> None:
 def test_a_count_between_bounds_is_never_guessed() -> None:
     """A threshold that is no bucket bound cannot be judged exactly, and is refused."""
     record = Evidence(
-        kind=Kind.HISTOGRAM, source=Source.CLIENT, signal="x", start_s=0, end_s=1, n=3, bounds=(1.0, 2.0), counts=(1, 1, 1)
+        kind=Kind.HISTOGRAM,
+        source=Source.CLIENT,
+        signal="x",
+        start_s=0,
+        end_s=1,
+        n=3,
+        bounds=(1.0, 2.0),
+        counts=(1, 1, 1),
     )
     assert [record.slower_than(t) for t in (1.0, 2.0)] == [2, 1]
     with pytest.raises(ValueError, match="no bucket bound"):
