@@ -1,6 +1,7 @@
 """Latency counts of one arm, and what they say of a quantile."""
 
 import math
+from bisect import bisect_left
 
 import numpy as np
 
@@ -33,6 +34,16 @@ class Buckets:
     def above(self) -> Array:
         """Return the counts above each bound, an array as long as `bounds`."""
         return np.cumsum(self._counts[::-1])[::-1][1:]
+
+    def share_above(self, value: float) -> float:
+        """Return the share above `value`, interpolated within its bucket (a guess: for predictions, not counts)."""
+        index = bisect_left(self.bounds, value)
+        if index >= len(self.bounds) or not self.n:
+            return 0.0
+        high = self.bounds[index]
+        low = self.bounds[index - 1] if index else high / 2
+        part = 1 - math.log(max(value, low) / low) / math.log(high / low)
+        return (float(self.above()[index]) + part * float(self._counts[index])) / self.n
 
     def quantile(self, level: float) -> float | None:
         """Return the quantile, interpolated within its bucket; None in the overflow or without counts."""

@@ -17,10 +17,11 @@ class LatencyTrial:
     """Holds the candidate's quantile to (1 + margin) times the baseline's.
 
     Fail. Before each interval the baseline's past (warm-up included) gives its quantile, the threshold T =
-    the first bucket bound at or above (1 + margin) times it, and the baseline's own share above T. Within
-    the interval the null is "the candidate's share above T exceeds the baseline's by no more than a release
-    exactly at the margin would", that is by (1 - quantile) minus the baseline's past share above T, never
-    less than nothing. Two equal arms satisfy it whatever drifts, and however wrong the past is.
+    the bucket bound nearest to (1 + margin) times it, and the baseline's own share above T. Within the
+    interval the null is "the candidate's share above T exceeds the baseline's by no more than a release
+    exactly at the margin would": by the baseline's past share above T / (1 + margin), which is about
+    1 - quantile, minus that above T, and never less than nothing. Two equal arms satisfy it whatever
+    drifts, and however wrong the past is.
 
     Pass. Over all judged intervals that both arms served, the exact upper bound of the candidate's quantile
     lies within (1 + margin) times the exact lower bound of the baseline's (each wrong with half the chance
@@ -80,16 +81,18 @@ class LatencyTrial:
             return
         bounds = candidate.bounds
         here = _first_at_least(bounds, past)
-        there = _first_at_least(bounds, past * self._ratio)
-        if here is None or there is None:
+        there = _nearest(bounds, past * self._ratio)
+        if here is None or past * self._ratio > bounds[-1]:
             return
         over_c, over_b = sum(candidate.counts[there + 1 :]), sum(baseline.counts[there + 1 :])
-        p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / (self._past_b.n + 1)
-        margin = max(0.0, (1 - self._level) - p_b)
+        n = self._past_b.n + 1
+        p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
+        margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
         self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
+        over_c = sum(candidate.counts[max(here, there) + 1 :])
         self._agree.add(Counts(over_c, candidate.n, sum(baseline.counts[here + 1 :]), baseline.n))
         self._last_threshold = bounds[there]
 
@@ -162,6 +165,10 @@ class FinestLatencyTrial:
     def find(self, look: Look) -> Finding:
         """Judge the finer of the two that came."""
         return (self._fine if self._fine.started else self._coarse).find(look)
+
+
+def _nearest(bounds: tuple[float, ...], value: float) -> int:
+    return min(range(len(bounds)), key=lambda index: abs(math.log(bounds[index] / value)))
 
 
 def _first_at_least(bounds: tuple[float, ...], value: float) -> int | None:
