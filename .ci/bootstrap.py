@@ -129,7 +129,7 @@ def get_uv(cache: Path) -> tuple[Path | str, dict[str, str]]:
                  "--target", str(target), "-r", str(requirement))  # fmt: skip
             shutil.rmtree(folder, ignore_errors=True)
             target.rename(folder)
-    return uv, _uv_settings(_pip(pip, "config", "list"))
+    return uv, uv_settings(_pip(pip, "config", "list"))
 
 
 def _pip(env: Mapping[str, str], *arguments: str) -> str:
@@ -144,7 +144,7 @@ def _pip(env: Mapping[str, str], *arguments: str) -> str:
     return answer.text
 
 
-def _uv_settings(listing: str) -> dict[str, str]:
+def uv_settings(listing: str) -> dict[str, str]:
     """Translate `pip config list` (lines like global.index-url='...', later sources first) for uv."""
     settings: dict[str, str] = {}
     for line in listing.splitlines():
