@@ -9,23 +9,24 @@ from harness.model.evidence import Arm
 from harness.model.status import Status
 from harness.report import words
 from harness.report.series import Counts, Latency, Timeline
-from harness.report.svg import BOTTOM, LEFT, RIGHT, WIDTH, Plot, Scale
+from harness.report.svg import BOTTOM, LEFT, Plot
 
 _ARMS = ((Arm.BASELINE, "base"), (Arm.CANDIDATE, "cand"))
+_WIDEST_BAR = 9.0
 _MOST_THRESHOLDS_OFF = 8.0  # a threshold this many times above the data would press the data flat
 
 
 def ramp(line: Timeline) -> Markup:
     """Draw the candidate's share over time, the stages, each look of the judge and the decision."""
-    plot = Plot.make("candidate's share of the traffic over time", (0, line.length), (0, 108), 190, bottom=34)
+    plot = Plot.make("candidate's share of the traffic over time", (0, line.length), (0, 122), 200, bottom=40)
     _bands(plot, line, named=True)
     plot.axes(None, lambda share: f"{share:.0f} %" if share <= 100 else "")  # noqa: PLR2004 - percent
     plot.path(line.share, "area cand", area=True)
     plot.path(line.share, "line cand")
     for at in line.looks:
-        plot.line((plot.x(at), plot.y.start + 8), (plot.x(at), plot.y.start + 14), "look")
+        plot.line((plot.x(at), plot.y.start + 15), (plot.x(at), plot.y.start + 26), "look")
     if line.looks:
-        plot.text(LEFT - 8, plot.y.start + 15, "looks", "tick end")
+        plot.text(LEFT - 8, plot.y.start + 27, "looks", "tick end")
     _decision(plot, line, named=True)
     return plot.svg()
 
@@ -47,7 +48,7 @@ def p95_over_time(line: Timeline, latency: Latency, *, labelled: bool) -> Markup
     far = [ms for _text, ms in latency.thresholds if ms > _MOST_THRESHOLDS_OFF * max(values)]
     if far:
         said = ", ".join(f"{words.number(ms)} ms" for ms in far)
-        plot.text(WIDTH - RIGHT - 6, plot.y.end + 12, f"▲ far above: {said}", "tick end")
+        plot.text(plot.x.start + 6, plot.y.end + 12, f"▲ thresholds far above: {said}", "tick")
     for arm, css in _ARMS:
         plot.path(latency.p95[arm], f"line {css}")
         for at, ms in latency.p95[arm]:
@@ -64,11 +65,11 @@ def counts_over_time(line: Timeline, counts: Counts, *, labelled: bool) -> Marku
                      bottom=BOTTOM if labelled else 8)  # fmt: skip
     _bands(plot, line)
     plot.axes(_seconds if labelled else None, lambda n: words.number(n) if n == int(n) else "", y_most=3)
-    width = max(1.0, 0.42 * (plot.x(line.bin_s) - plot.x(0)))
+    width = min(_WIDEST_BAR, 0.42 * (plot.x(line.bin_s) - plot.x(0)))
     for place, (arm, css) in enumerate(_ARMS):
         for at, bad, n in counts.bins[arm]:
             if bad:
-                left = plot.x(at) + place * width + 0.5
+                left = plot.x(at + line.bin_s / 2) + (place - 1) * width
                 tip = f"{arm}: {bad} of {n} at {at:.0f} s"
                 plot.rect((left, plot.y(bad)), (left + width, plot.y.start), f"fill strong {css}", tip)
     _decision(plot, line)
@@ -86,13 +87,13 @@ def distribution(latency: Latency) -> Markup:
     slow = max(ms for ms, _share in shown)
     after = next((ms for ms in bounds if ms > slow), slow * 2)
     right = max([after, *(ms for _text, ms in latency.thresholds)]) * 1.25
-    low = 10.0 ** math.floor(math.log10(least))
+    low = 10.0 ** math.floor(math.log10(least / 2))
     plot = Plot.make(f"distribution of {latency.signal}", (bounds[0] * 0.8, right), (low, 1.0), 330, log=True)
     plot.axes(_milliseconds, _percent)
     for share, name in ((0.5, "p50"), (0.05, "p95"), (0.01, "p99"), (0.001, "p99.9")):
         if share >= low:
             plot.line((plot.x.start, plot.y(share)), (plot.x.end, plot.y(share)), "guide")
-            plot.text(plot.x.end - 4, plot.y(share) - 4, name, "tick end")
+            plot.text(plot.x.start + 6, plot.y(share) - 4, name, "tick")
     for text, ms in latency.thresholds:
         _upright(plot, text, ms)
     for arm, css in _ARMS:
@@ -173,6 +174,3 @@ def _milliseconds(ms: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{words.number(100 * share)} %"
-
-
-__all__ = ["Scale", "counts_over_time", "distribution", "legend_note", "p95_over_time", "ramp"]

@@ -10,8 +10,9 @@ from harness.model.evidence import Evidence
 from harness.model.judgement import Verdict
 from harness.model.objective import Objective
 from harness.ports import Case
-from harness.report import verdict_json
+from harness.report import kept, verdict_json
 from harness.report.atomic import write_text
+from harness.report.kept import Kept
 from harness.report.redact import redact
 
 
@@ -35,50 +36,61 @@ def write_all(
     secrets: Sequence[str] = (),
     command: str = "",
 ) -> Written:
-    """Write verdict.json, summary.md, junit.xml, allure-results/ and report.html into `out`.
+    """Write verdict.json, summary.md, junit.xml, allure-results/, report.html and report.json into `out`.
 
     `command` is the command line that made the run ("" composes one from the verdict), `secrets` are values
     that no file may show, `objectives` lets the plots know which threshold belongs to which signal. Never
     raises for one file's trouble: `Written.problems` names it, and a caller must not call a run done whose
     verdict.json is among them.
     """
-    verdict = _without_secrets(verdict, secrets)
-    cases = [replace(case, message=redact(case.message, secrets)) for case in cases]
-    tails = {name: redact(text, secrets) for name, text in (log_tails or {}).items()}
+    known = Kept.of(
+        cases=[replace(case, message=redact(case.message, secrets)) for case in cases],
+        log_tails={name: redact(text, secrets) for name, text in (log_tails or {}).items()},
+        events=events,
+        objectives=objectives,
+        command=redact(command, secrets),
+    )
+    return _write(_without_secrets(verdict, secrets), out, evidence, known)
 
+
+def write_again(verdict: Verdict, out: Path, *, evidence: Sequence[Evidence] = ()) -> Written:
+    """Write a stored run's files again, with what its report.json kept of cases, logs, moves and looks."""
+    try:
+        known = kept.loads((out / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = Kept()
+    except (OSError, ValueError) as error:
+        again = _write(verdict, out, evidence, Kept())
+        return replace(again, problems=(f"report.json: {error}", *again.problems))
+    return _write(verdict, out, evidence, known)
+
+
+def _write(verdict: Verdict, out: Path, evidence: Sequence[Evidence], known: Kept) -> Written:
     def summary() -> Path:
         from harness.report.summary import summary as render  # noqa: PLC0415 - each listener on its own
 
-        return write_text(out / "summary.md", render(verdict, cases))
+        return write_text(out / "summary.md", render(verdict, known.cases, command=known.command))
 
     def junit() -> Path:
         from harness.report.junit import junit as render  # noqa: PLC0415 - as above
 
-        return write_text(out / "junit.xml", render(verdict, cases))
+        return write_text(out / "junit.xml", render(verdict, known.cases))
 
     def allure() -> Path:
         from harness.report.allure import write_allure  # noqa: PLC0415 - as above
 
-        write_allure(verdict, cases, out / "allure-results")
+        write_allure(verdict, known.cases, out / "allure-results")
         return out / "allure-results"
 
     def html() -> Path:
-        from harness.report.html import Material, page  # noqa: PLC0415 - as above
+        from harness.report.html import page  # noqa: PLC0415 - as above
 
-        material = Material(
-            verdict=verdict,
-            evidence=evidence,
-            cases=cases,
-            log_tails=tails,
-            events=events,
-            objectives=objectives,
-            command=redact(command, secrets),
-        )
-        return write_text(out / "report.html", page(material))
+        return write_text(out / "report.html", page(verdict, evidence, known))
 
     return _each(
         {
             "verdict.json": lambda: write_text(out / "verdict.json", verdict_json.dumps(verdict)),
+            "report.json": lambda: write_text(out / "report.json", kept.dumps(known)),
             "summary.md": summary,
             "junit.xml": junit,
             "allure-results": allure,

@@ -54,6 +54,12 @@ class LiveView:
         if _wants_plain(self._console) if plain is None else plain:
             self._plain = PlainLines(self._line)
 
+    def expect(self, plan: StagePlan, objectives: Sequence[Objective] = ()) -> None:
+        """Tell the view what is to come, where that was not known when it was made."""
+        with self._lock:
+            self._state.plan = plan
+            self._objectives = len(objectives)
+
     def emit(self, event: Event) -> None:
         """Take one event in and show it."""
         if self._broken:

@@ -74,7 +74,9 @@ class PlainLines:
             case PhaseStarted():
                 return f"{event.name}{event.detail and ': '}{event.detail}", True
             case PhaseEnded():
-                took = next((p.ended - p.started for p in reversed(state.phases) if p.ended and p.name == event.name), 0.0)
+                took = next(
+                    (p.ended - p.started for p in reversed(state.phases) if p.ended and p.name == event.name), 0.0
+                )
                 end = "done" if event.ok else "FAILED"
                 return f"{event.name} {end} in {words.duration(took)}{event.detail and ': '}{event.detail}", True
             case ServiceStarted():

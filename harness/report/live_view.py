@@ -75,16 +75,16 @@ def _stages(state: RunState) -> Text:
     text.append("━" * filled, style="bold cyan")
     text.append("━" * (_BAR - filled), style="bright_black")
     text.append(f"  {words.number(state.share)} % of traffic on the candidate\n  ", style="bold")
-    stages = state.plan.stages if state.plan else ()
-    for stage in stages:
-        record = state.ended.get(stage.id)
+    ids = [stage.id for stage in state.plan.stages] if state.plan else [*state.ended]
+    for id_ in ids if state.stage in ids else [*ids, state.stage]:
+        record = state.ended.get(id_)
         if record:
             mark = "✓" if record.status is Status.PASS else "✗"
-            text.append(f"{mark} {stage.id}  ", style=_STYLES[record.status])
-        elif stage.id == state.stage:
-            text.append(f"▸ {stage.id}  ", style="bold cyan")
+            text.append(f"{mark} {id_}  ", style=_STYLES[record.status])
+        elif id_ == state.stage:
+            text.append(f"▸ {id_}  ", style="bold cyan")
         else:
-            text.append(f"· {stage.id}  ", style="bright_black")
+            text.append(f"· {id_}  ", style="bright_black")
     return text
 
 

@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.model.event import Decided, Event, Looked, TrafficMoved
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import StageRecord, Verdict
-from harness.model.objective import Against, Measure, Objective
+from harness.report.kept import Kept
 from harness.report.latency import Histogram
 
 _MOST_BINS = 90
-_FEWEST_FOR_P95 = 15  # with less in a bin, a p95 is hardly more than the slowest request
+_FEWEST_FOR_P95 = 30  # with less in a bin, a p95 is hardly more than the slowest request
 _WIDTHS_S = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0)
 
 Point = tuple[float, float]
@@ -49,7 +48,7 @@ class Latency:
     thresholds: tuple[tuple[str, float], ...]  # (what it says, ms)
 
 
-def timeline(verdict: Verdict, evidence: Sequence[Evidence], events: Sequence[Event]) -> Timeline | None:
+def timeline(verdict: Verdict, evidence: Sequence[Evidence], kept: Kept) -> Timeline | None:
     """Return the rollout's time axis; None where neither stages nor evidence tell of one."""
     client = [r for r in evidence if r.source is Source.CLIENT]
     starts = [s.started_at for s in verdict.stages] or [r.start_s for r in client]
@@ -58,21 +57,21 @@ def timeline(verdict: Verdict, evidence: Sequence[Evidence], events: Sequence[Ev
         return None
     # A little of the warm-up shows how both arms were before traffic moved.
     began = max(min([r.start_s for r in client], default=min(starts)), min(starts) - 0.15 * (max(ends) - min(starts)))
-    decided = next((e.at for e in events if isinstance(e, Decided)), max(ends))
+    decided = min(max(ends), kept.decided or max(ends))
     length = max(max(ends) - began, 1e-3) * 1.02
     return Timeline(
         began=began,
         length=length,
         bin_s=next((w for w in _WIDTHS_S if length / w <= _MOST_BINS), _WIDTHS_S[-1]),
         stages=verdict.stages,
-        share=_share(verdict, events, began, length),
-        looks=tuple(e.at - began for e in events if isinstance(e, Looked)),
+        share=_share(verdict, kept, began, length),
+        looks=tuple(at - began for at in kept.looks if began <= at),
         decided=min(decided - began, length) if verdict.stages else None,
     )
 
 
-def _share(verdict: Verdict, events: Sequence[Event], began: float, length: float) -> tuple[Point, ...]:
-    moves = [(e.at - began, e.after) for e in events if isinstance(e, TrafficMoved)]
+def _share(verdict: Verdict, kept: Kept, began: float, length: float) -> tuple[Point, ...]:
+    moves = [(at - began, after) for at, _before, after, _why in kept.moves]
     if not moves:
         moves = [(s.started_at - began, s.share) for s in verdict.stages]
         if verdict.stages and verdict.decision == "rollback":
@@ -112,7 +111,7 @@ def _counts(line: Timeline, signal: str, records: Sequence[Evidence]) -> Counts:
 
 
 def latencies(
-    line: Timeline, evidence: Iterable[Evidence], objectives: Sequence[Objective], verdict: Verdict
+    line: Timeline, evidence: Iterable[Evidence], limits: Sequence[tuple[str, str, float]], verdict: Verdict
 ) -> list[Latency]:
     """Return the client's latencies by signal, the busiest first. Distributions cover the rollout's stages alone."""
     found: dict[str, list[Evidence]] = defaultdict(list)
@@ -124,9 +123,9 @@ def latencies(
     for signal, records in found.items():
         counted = [r for r in records if not stages or r.stage in stages or (not r.stage and r.share > 0)]
         whole = {arm: Histogram.merged(r for r in counted if r.arm is arm) for arm in Arm}
-        limits = _thresholds(signal, objectives, verdict)
+        mine = _thresholds(signal, limits, verdict)
         p95 = {arm: _p95(line, [r for r in records if r.arm is arm]) for arm in Arm}
-        made.append((sum(h.n for h in whole.values()), Latency(signal=signal, p95=p95, whole=whole, thresholds=limits)))
+        made.append((sum(h.n for h in whole.values()), Latency(signal=signal, p95=p95, whole=whole, thresholds=mine)))
     return [latency for _n, latency in sorted(made, key=lambda pair: (-pair[0], pair[1].signal))]
 
 
@@ -153,18 +152,19 @@ def _p95(line: Timeline, records: Sequence[Evidence]) -> list[Point]:
     return points
 
 
-def _thresholds(signal: str, objectives: Sequence[Objective], verdict: Verdict) -> tuple[tuple[str, float], ...]:
-    mine = [
-        (o.id, o.threshold, o.requirement)
-        for o in objectives
-        if o.signal == signal and o.measure is Measure.QUANTILE and o.against is Against.NUMBER and o.unit == "ms"
-    ]
-    if not objectives:
-        mine = [(j.id, j.threshold, j.requirement) for j in verdict.judgements if j.unit == "ms" and j.threshold]
+def _thresholds(
+    signal: str, limits: Sequence[tuple[str, str, float]], verdict: Verdict
+) -> tuple[tuple[str, float], ...]:
+    """Return (requirement, ms) of the signal's own bounds; of every bound in ms where nothing says whose they are."""
     said: dict[float, str] = {}
-    for _id, threshold, requirement in mine:
-        said.setdefault(threshold, requirement)
-    return tuple((text, threshold) for threshold, text in sorted(said.items()))
+    for of, requirement, ms in limits:
+        if of == signal:
+            said.setdefault(ms, requirement)
+    if not limits:
+        for j in verdict.judgements:
+            if j.unit == "ms" and j.threshold:
+                said.setdefault(j.threshold, j.requirement)
+    return tuple((text, ms) for ms, text in sorted(said.items()))
 
 
 def _bin(line: Timeline, record: Evidence) -> int | None:

@@ -13,13 +13,16 @@ _MARKS = {
     Status.FAIL: "❌",
     Status.INCONCLUSIVE: "❔",
     Status.ERROR: "⚠️",
-    Status.NOT_APPLICABLE: "➖",
+    Status.NOT_APPLICABLE: "·",
 }
 
 
-def summary(verdict: Verdict, cases: Sequence[Case] = ()) -> str:
+def summary(verdict: Verdict, cases: Sequence[Case] = (), *, command: str = "") -> str:
     """Return the Markdown of summary.md: the verdict, what is wrong or unproven, the stages, what may be claimed."""
-    parts = [_top(verdict), _findings(verdict), _stages(verdict), _suites(cases), _claims(verdict), _end(verdict)]
+    parts = [_top(verdict), _findings(verdict), _stages(verdict), _suites(cases), _claims(verdict)]
+    parts.append(
+        f"Run `{verdict.run_id}` · full report: `report.html` · again: `{command or words.reproduce(verdict)}`"
+    )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -50,9 +53,7 @@ def _top(verdict: Verdict) -> str:
 
 def _findings(verdict: Verdict) -> str:
     open_ones = [
-        j
-        for j in words.worst_first(verdict.judgements)
-        if j.status in {Status.FAIL, Status.ERROR, Status.INCONCLUSIVE}
+        j for j in words.worst_first(verdict.judgements) if j.status in {Status.FAIL, Status.ERROR, Status.INCONCLUSIVE}
     ]
     if not open_ones:
         return ""
@@ -67,7 +68,7 @@ def _finding(j: Judgement) -> str:
     measured = words.measured(j.estimate, j.unit)
     if span := words.interval(j):
         measured += f" ({span})"
-    advice = " ".join(part.rstrip(".") + "." for part in (j.reason, j.remedy) if part)
+    advice = " → ".join(part.rstrip(".") for part in (j.reason, j.remedy) if part)
     note = "" if j.severity == "critical" else f" ({j.severity})"
     name = f"`{_cell(j.id)}`{note}<br>{_cell(j.requirement)}"
     return f"| {_MARKS[j.status]} | {name} | {_cell(measured)}, n {j.n:,} | {_limit(j)} | {_cell(advice)} |"
@@ -101,13 +102,9 @@ def _suites(cases: Sequence[Case]) -> str:
 
 
 def _claims(verdict: Verdict) -> str:
-    if not verdict.claims:
+    if not verdict.claims or verdict.cause is not Cause.PROOF:
         return ""
-    return "What this plan can claim:\n" + "\n".join(f"- {_text(claim)}" for claim in verdict.claims)
-
-
-def _end(verdict: Verdict) -> str:
-    return f"Run `{verdict.run_id}` · full report: `report.html` · again: `{words.reproduce(verdict)}`"
+    return "What may be claimed:\n" + "\n".join(f"- {_text(claim)}" for claim in verdict.claims)
 
 
 def _text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import resources
@@ -43,13 +43,13 @@ def encode(verdict: Verdict) -> Document:
 def decode(doc: Mapping[str, Any]) -> Verdict:
     """Return the verdict that `encode` wrote. Raises EnvironmentProblem where `doc` breaks the schema."""
     check(doc)
-    values = {field.name: _tupled(doc[field.name]) for field in fields(Verdict)}
+    values: Document = {field.name: _tupled(doc[field.name]) for field in fields(Verdict)}
     values["decision"] = Decision(doc["decision"])
     values["cause"] = Cause(doc["cause"])
     values["status"] = Status(doc["status"])
     values["exit_code"] = ExitCode(doc["exit_code"])
-    values["stages"] = tuple(StageRecord(**{**s, "status": Status(s["status"])}) for s in doc["stages"])
-    values["services"] = tuple(ServiceRecord(**{**s, "kind": ServiceKind(s["kind"])}) for s in doc["services"])
+    values["stages"] = tuple(_read_stage(stage) for stage in doc["stages"])
+    values["services"] = tuple(_read_service(service) for service in doc["services"])
     values["judgements"] = tuple(_read_judgement(j) for j in doc["judgements"])
     values["waivers"] = tuple(dict(waiver) for waiver in doc["waivers"])
     return Verdict(**values)
@@ -57,8 +57,11 @@ def decode(doc: Mapping[str, Any]) -> Verdict:
 
 def check(doc: Mapping[str, Any]) -> None:
     """Hold `doc` to the schema; EnvironmentProblem names the first place where it breaks it."""
-    validate = cast("Callable[[object], Any]", Draft202012Validator(verdict_schema()).iter_errors)
-    found = [("/".join(str(part) for part in error.absolute_path) or "(top)", error.message) for error in validate(doc)]
+    validator = cast("Any", Draft202012Validator(verdict_schema()))
+    found = [
+        ("/".join(str(part) for part in error.absolute_path) or "(top)", error.message)
+        for error in validator.iter_errors(doc)
+    ]
     if not found:
         return
     where, message = min(found)
@@ -115,9 +118,18 @@ def _judgement(judgement: Judgement) -> Document:
     return doc
 
 
-def _read_judgement(doc: Mapping[str, Any]) -> Judgement:
-    values = dict(doc)
-    values["status"] = Status(doc["status"])
+def _read_stage(doc: Document) -> StageRecord:
+    values: Document = {**doc, "status": Status(doc["status"])}
+    return StageRecord(**values)
+
+
+def _read_service(doc: Document) -> ServiceRecord:
+    values: Document = {**doc, "kind": ServiceKind(doc["kind"])}
+    return ServiceRecord(**values)
+
+
+def _read_judgement(doc: Document) -> Judgement:
+    values: Document = {**doc, "status": Status(doc["status"])}
     if doc["interval"] is not None:
         low, high = doc["interval"]
         values["interval"] = (-math.inf if low is None else low, math.inf if high is None else high)
