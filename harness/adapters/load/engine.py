@@ -85,8 +85,8 @@ class Engine:
     async def _send_all(self) -> None:
         for arrival in self._schedule():
             # The loop's timers count whole milliseconds of a clock read a little ago: no request goes out early.
-            while (wait_s := self._start_s + arrival.at_s - time.monotonic()) > 0:
-                await asyncio.sleep(math.ceil(wait_s * 1e3) / 1e3)  # noqa: ASYNC110 - waits for a time, not an event
+            while (wait_s := self._start_s + arrival.at_s - time.monotonic()) > 0:  # noqa: ASYNC110 - a time is awaited
+                await asyncio.sleep(math.ceil(wait_s * 1e3) / 1e3)
             self._ledger.sent(arrival)
             task = asyncio.create_task(self._request(arrival))
             self._running.add(task)

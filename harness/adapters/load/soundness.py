@@ -8,7 +8,7 @@ _PACE_LONG, _PACE_SHORT = 0.01, 0.05  # deviation of the achieved from the sched
 _PACE_LEAST = 3  # requests; fewer are rounding of a window's edges
 _SHORT_S = 5.0
 _CPU_SHARE = 0.8
-_LAG_LEAST = 100  # requests before a p99 means anything
+_LAG_LEAST = 300  # requests before a p99 means anything
 _LAG_QUANTILE = "p99"
 
 

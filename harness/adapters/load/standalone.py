@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from harness.adapters.load.options import DEFAULT_BOUNDS_S, LoadOptions, read_options
+from harness.adapters.load.options import LoadOptions, read_options
 from harness.model.errors import SpecError
 from harness.paths import share_root
 
@@ -36,7 +36,7 @@ def scenario_options(
     url = entry_url(stack) if stack else host
     if not url:
         raise SpecError("no address to send load to", mend=f"give --host URL, or {STACK_VARIABLE}=OUT/stack.json")
-    traffic = cast("Mapping[str, Any]", stack.get("traffic") or {})
+    headers = cast("Mapping[str, str]", stack.get("headers") or {})
     chosen = {**defaults, **json.loads(os.environ.get(_SCENARIO_VARIABLE) or "{}")}
     out = os.environ.get(_OUT_VARIABLE) or tempfile.mkdtemp(prefix="rollgate-load-")
     options = LoadOptions(
@@ -49,10 +49,8 @@ def scenario_options(
         seconds=run_time_s or _SECONDS,
         seed=int(os.environ.get(_SEED_VARIABLE) or 0),
         options=tuple(sorted((str(name), str(value)) for name, value in chosen.items())),
-        session_header=str(traffic.get("session_header") or "X-Session-ID"),
-        arm_header=str(traffic.get("arm_header") or "X-Arm"),
-        unit=str(traffic.get("unit") or "session"),
-        bounds_s=tuple(traffic.get("bounds_s") or DEFAULT_BOUNDS_S),
+        session_header=headers.get("session", "X-Session-ID"),
+        arm_header=headers.get("arm", "X-Arm"),
         remote=bool(stack.get("remote")),
     )
     options.check()
