@@ -175,6 +175,11 @@ class Surroundings:
             env |= {name: scope.render(value) for name, value in layer}
         return env
 
+    def working_folder(self, instance: Instance) -> Path:
+        """Return where the instance is started: its own folder, unless its program must be elsewhere."""
+        wanted = (self.programs[name].cwd for name in instance.native.programs if name in self.programs)
+        return next((folder for folder in wanted if folder), instance.folder)
+
     def file_scope(self, scope: Scope, env: Mapping[str, str]) -> Scope:
         """Return `scope` for files: the instance's environment is known there too."""
         values = dict(scope.values) | {f"env.{name}": value for name, value in env.items()}

@@ -129,7 +129,7 @@ class Starter:
         instance.process = processes.start(
             command,
             env=env,
-            cwd=instance.folder,
+            cwd=around.working_folder(instance),
             log=instance.log,
             shm_prefixes=shm,
             restart=True,

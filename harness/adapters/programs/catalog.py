@@ -21,17 +21,26 @@ class VersionCheck(_Entry):
 
 
 class DebianSource(_Entry):
-    """Packages of the machine's own distribution; `path` is the program's file below the unpacked root (a glob)."""
+    """Packages of the machine's own distribution; `path` is the program's file below the unpacked root (a glob).
+
+    `compiled_in` is a folder of the package that the program opens by its absolute path, which an unpacked program
+    does not find: see `relocate`.
+    """
 
     packages: tuple[str, ...] = Field(min_length=1)
     path: str
+    compiled_in: str = Field(default="", pattern=r"^(/[^/]+){2,}$|^$")
 
 
 class PythonStub(_Entry):
-    """A file of the wheel that exists once per Python version; `{python}` stands for "3.11"."""
+    """A file of the wheel that exists once per Python version; `{python}` stands for "3.11".
+
+    It embeds that Python and needs its shared library, which for the versions in `bundled` is in the wheel.
+    """
 
     source: str = Field(alias="from")
     target: str = Field(alias="to")
+    bundled: tuple[str, ...] = ()
 
 
 class WheelSource(_Entry):

@@ -1,7 +1,7 @@
 """What is fetched and unpacked in one piece: a set of packages, or a wheel."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -35,15 +35,20 @@ class Parcel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Packages of the distribution; `checks` has the version check of every program that they bring, by its path."""
+    """Packages of the distribution; `checks` has the version check of every program that they bring, by its path.
+
+    `compiled_in` has, by the same path, the folder that a program opens by its absolute path.
+    """
 
     names: tuple[str, ...]
     checks: Mapping[str, VersionCheck | None]
+    compiled_in: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> str:
         """Depends on the packages, the programs looked for, and the machine's distribution."""
-        return f"{self.names[0]}-{digest('debian', self.names, sorted(self.checks), machine_digest())}"
+        moved = [sorted(self.compiled_in.items())] if self.compiled_in else []
+        return f"{self.names[0]}-{digest('debian', self.names, sorted(self.checks), machine_digest(), *moved)}"
 
     @property
     def title(self) -> str:
@@ -61,6 +66,8 @@ class Packages:
         env = library_path(root, libraries)
         files: dict[str, File] = {}
         for (path, check), file in zip(self.checks.items(), found, strict=True):
+            if folder := self.compiled_in.get(path):
+                relocate(file, folder)
             version = tell_version(file, check, env)
             if version is None:
                 raise EnvironmentProblem(f"{file.name} from package {self.title} does not run here")
@@ -100,11 +107,13 @@ def parcels_of(name: str, recipes: Mapping[str, Recipe]) -> list[Parcel]:
     recipe = recipes[name]
     if source := recipe.debian:
         siblings = [other for other in recipes.values() if other.debian and other.debian.packages == source.packages]
-        return [Packages(source.packages, {one.debian.path: one.version for one in siblings if one.debian})]
+        checks = {one.debian.path: one.version for one in siblings if one.debian}
+        moved = {one.debian.path: one.debian.compiled_in for one in siblings if one.debian and one.debian.compiled_in}
+        return [Packages(source.packages, checks, moved)]
     if recipe.wheel is None:
         return []
     parcels: list[Parcel] = [Wheel(recipe.wheel)]
-    if recipe.wheel.python_stub:
+    if (stub := recipe.wheel.python_stub) and wheel.PYTHON not in stub.bundled:
         library, folder = wheel.python_library()
         if folder is None:
             parcels.append(Packages((f"libpython{wheel.PYTHON}",), {f"usr/lib/*/{library}": None}))
@@ -120,3 +129,20 @@ def path_of(recipe: Recipe) -> str:
 def library_path(root: Path, libraries: list[str]) -> dict[str, str]:
     """Return the environment in which the loader finds the libraries below `root`."""
     return {"LD_LIBRARY_PATH": ":".join(str(root / name) for name in libraries)} if libraries else {}
+
+
+def relocate(program: Path, folder: str) -> None:
+    """Let an unpacked `program` look for `folder` in the folder that it is started in.
+
+    The compiled-in path is replaced by one of the same length that leads to the working folder, so that nothing in
+    the file moves. Raises EnvironmentProblem when the path is not in there or is too short for that.
+    """
+    here = b"/proc/self/cwd"
+    old = folder.encode()
+    text = program.read_bytes()
+    if len(old) < len(here) or old not in text:
+        raise EnvironmentProblem(f"{program.name} was expected to open {folder}, and does not name it")
+    draft = program.with_name(f"{program.name}.relocated")
+    draft.write_bytes(text.replace(old, here.ljust(len(old), b"/")))
+    draft.chmod(program.stat().st_mode)
+    draft.replace(program)

@@ -12,7 +12,7 @@ class Program:
     """One program that can be run: `env` must be laid over the environment of its process.
 
     `path` is the executable (for data such as `minilm`, its folder). `extras` holds further absolute paths by name,
-    such as Triton's `backends` folder.
+    such as Triton's `backends` folder. `cwd` is the folder that it must be started in; None: any.
     """
 
     name: str
@@ -21,3 +21,4 @@ class Program:
     version: str
     origin: Origin
     extras: dict[str, str] = field(default_factory=dict[str, str])
+    cwd: Path | None = None

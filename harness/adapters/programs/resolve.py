@@ -86,7 +86,9 @@ class _Search:
         extras = {key: str(folder / part) for key, part in (recipe.wheel.extras if recipe.wheel else {}).items()}
         origin = "wheel" if recipe.wheel else "debian"
         version = "" if recipe.library else file.version
-        return Program(name, folder / file.path, env, version, origin, extras)
+        compiled_in = recipe.debian.compiled_in if recipe.debian else ""
+        cwd = folder / compiled_in.lstrip("/") if compiled_in else None
+        return Program(name, folder / file.path, env, version, origin, extras, cwd)
 
     def _fetch(self, names: Iterable[str]) -> None:
         """Get what `names` need and the cache lacks, several at once; failures are kept for the final error."""
