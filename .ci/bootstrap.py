@@ -241,6 +241,9 @@ def main(arguments: Sequence[str]) -> int:
             uv, settings = get_uv(cache)
             build(uv, settings, cache)
             STAMP.write_text(stamp())
+    except KeyboardInterrupt:
+        say("interrupted; make setup goes on from here")
+        return 130
     except OSError as problem:
         say(f"{problem.filename or ''}: {problem.strerror or problem}")
         return RollgateError.exit_code

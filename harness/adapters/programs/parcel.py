@@ -58,10 +58,13 @@ class Packages:
     def fetch(self, scratch: Path, apt: debian.Apt, progress: Progress) -> tuple[Path, Contents]:
         """Unpack the packages and the libraries that they and this machine lack together."""
         if not apt.present():
-            raise EnvironmentProblem(f"this machine has no apt-get and dpkg-deb to unpack {self.title}")
+            raise EnvironmentProblem(f"this machine has no apt-get and dpkg-deb to unpack {self.title}", mend=self.mend)
         progress(f"fetching {self.title} from the distribution")
         root = scratch / "root"
-        found = debian.unpack(self.names, list(self.checks), root, apt, scratch / "packages")
+        try:
+            found = debian.unpack(self.names, list(self.checks), root, apt, scratch / "packages")
+        except EnvironmentProblem as problem:
+            raise EnvironmentProblem(problem.message, mend=self.mend) from problem
         libraries = debian.library_folders(root)
         env = library_path(root, libraries)
         files: dict[str, File] = {}
@@ -116,7 +119,8 @@ def parcels_of(name: str, recipes: Mapping[str, Recipe]) -> list[Parcel]:
     if (stub := recipe.wheel.python_stub) and wheel.PYTHON not in stub.bundled:
         library, folder = wheel.python_library()
         if folder is None:
-            parcels.append(Packages((f"libpython{wheel.PYTHON}",), {f"usr/lib/*/{library}": None}))
+            mend = "use a Python that has its shared library, such as the distribution's own"
+            parcels.append(Packages((f"libpython{wheel.PYTHON}",), {f"usr/lib/*/{library}": None}, mend))
     return parcels
 
 
