@@ -236,6 +236,7 @@ def test_a_workload_that_crashes_stops_the_load_and_says_so(
     assert found.code == 4
     assert "ZeroDivisionError" in found.status.fault
     assert found.status.sent == found.status.ended < 100
+    assert not any(r.arm for r in found.records if r.signal.startswith("answer.error"))
 
 
 def test_lateness_of_the_generator_itself_is_seen(options: LoadOptions) -> None:
