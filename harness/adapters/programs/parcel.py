@@ -37,12 +37,14 @@ class Parcel(Protocol):
 class Packages:
     """Packages of the distribution; `checks` has the version check of every program that they bring, by its path.
 
-    `compiled_in` has, by the same path, the folder that a program opens by its absolute path.
+    `compiled_in` has, by the same path, the folder that a program opens by its absolute path; `mend` is what to do
+    where the distribution does not have the packages.
     """
 
     names: tuple[str, ...]
     checks: Mapping[str, VersionCheck | None]
     compiled_in: Mapping[str, str] = field(default_factory=dict[str, str])
+    mend: str = ""
 
     @property
     def key(self) -> str:
@@ -120,7 +122,7 @@ def parcels_of(name: str, recipes: Mapping[str, Recipe]) -> list[Parcel]:
         library, folder = wheel.python_library()
         if folder is None:
             mend = "use a Python that has its shared library, such as the distribution's own"
-            parcels.append(Packages((f"libpython{wheel.PYTHON}",), {f"usr/lib/*/{library}": None}, mend))
+            parcels.append(Packages((f"libpython{wheel.PYTHON}",), {f"usr/lib/*/{library}": None}, mend=mend))
     return parcels
 
 
