@@ -1,5 +1,6 @@
 """Programs are found on PATH, in the cache, in the distribution's packages and in wheels, in that order."""
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -160,6 +161,34 @@ def test_a_library_that_no_dependency_provides_is_an_error(machine: Machine) -> 
         get(machine, ["tool"], machine.catalog(TOOL))
 
     assert not list((machine.cache / "programs").glob("tool*"))
+
+
+RELOCATED = """\
+  teller:
+    names: [teller]
+    debian: {packages: [teller], path: usr/bin/teller, compiled_in: /usr/share/teller/pages}
+"""
+
+
+@needs_apt
+def test_a_compiled_in_folder_is_found_from_the_folder_the_program_names(machine: Machine) -> None:
+    """An unpacked program that opens an absolute path reads its own page when started where it says."""
+    files = {"usr/bin/teller": "cat /usr/share/teller/pages/one", "usr/share/teller/pages/one": "page one"}
+    machine.publish("teller", files)
+
+    teller = get(machine, ["teller"], machine.catalog(RELOCATED))["teller"]
+
+    told = subprocess.run([teller.path], cwd=teller.cwd, capture_output=True, text=True, check=True)
+    assert "page one" in told.stdout
+
+
+@needs_apt
+def test_a_compiled_in_folder_that_is_not_there_is_an_error(machine: Machine) -> None:
+    """A later package opens another path: said at once, instead of a program that cannot find its files."""
+    machine.publish("teller", {"usr/bin/teller": "cat /opt/teller"})
+
+    with pytest.raises(EnvironmentProblem, match="expected to open /usr/share/teller/pages"):
+        get(machine, ["teller"], machine.catalog(RELOCATED))
 
 
 @needs_apt
