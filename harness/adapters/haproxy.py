@@ -114,7 +114,7 @@ class HAProxyRouter:
     def _servers_up(self) -> dict[str, bool]:
         """Return whether each arm and the lease are up, by backend name."""
         lines = self._admin.command("show servers state").splitlines()
-        heads = next((line[1:].split() for line in lines if line.startswith("# ")), [])
+        heads: list[str] = next((line[1:].split() for line in lines if line.startswith("# ")), [""])
         up: dict[str, bool] = {}
         for line in lines:
             row = dict(zip(heads, line.split(), strict=False))

@@ -44,7 +44,7 @@ class NativeProvider:
 
     name = PROVIDER
 
-    def __init__(  # noqa: PLR0913 - settings of a run, by name
+    def __init__(
         self,
         system: System,
         arms: Mapping[Arm, Release],
@@ -166,9 +166,7 @@ class NativeProvider:
         def ready(instance: Instance, seconds: float) -> None:
             version = _version(instance, around)
             self._emit(
-                ServiceStarted(
-                    name=instance.name, at=time.time(), seconds=seconds, kind=instance.kind, version=version
-                )
+                ServiceStarted(name=instance.name, at=time.time(), seconds=seconds, kind=instance.kind, version=version)
             )
 
         return ready

@@ -36,7 +36,7 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """ "redis", or "gateway[candidate]"."""
+        """What logs, events and errors call it: `redis`, or `gateway[candidate]`."""
         return instance_name(self.service.name, self.arm)
 
     @property

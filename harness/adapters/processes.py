@@ -39,7 +39,7 @@ def clean_environment() -> dict[str, str]:
     return env
 
 
-def start(  # noqa: PLR0913 - a process's settings, by name
+def start(
     command: Sequence[str | Path],
     *,
     env: Mapping[str, str],
@@ -58,8 +58,9 @@ def start(  # noqa: PLR0913 - a process's settings, by name
 
     Raises EnvironmentProblem when the program cannot be started.
     """
-    order = {
-        "command": [str(word) for word in command],
+    words = [str(word) for word in command]
+    order: dict[str, object] = {
+        "command": words,
         "env": dict(env),
         "cwd": str(cwd),
         "log": str(log),
@@ -81,7 +82,7 @@ def start(  # noqa: PLR0913 - a process's settings, by name
     except OSError as error:
         msg = f"cannot start a process: {error.strerror}"
         raise EnvironmentProblem(msg, mend="raise the limit of processes (ulimit -u) or free memory") from error
-    process = Process(watchdog, name=Path(order["command"][0]).name)
+    process = Process(watchdog, name=Path(words[0]).name)
     process.tell(json.dumps(order))
     process.await_start()
     return process

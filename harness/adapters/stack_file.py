@@ -133,9 +133,7 @@ class DescribedStack:
     def records(self) -> Sequence[ServiceRecord]:
         """Return one record a service."""
         return [
-            ServiceRecord(
-                name=one["name"], kind=ServiceKind(one["kind"]), version=one["version"], note=one["note"]
-            )
+            ServiceRecord(name=one["name"], kind=ServiceKind(one["kind"]), version=one["version"], note=one["note"])
             for one in self.description["services"]
         ]
 

@@ -11,6 +11,7 @@ On Linux it is the subreaper of its descendants, so that even a grandchild in a 
 ended; elsewhere the program's process group is the best that can be had.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -21,6 +22,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import TypedDict, cast
 
 _PR_SET_PDEATHSIG = 1
@@ -63,7 +65,7 @@ class Watchdog:
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_writer, False)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake_only)
         self.ended_by_signal = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -111,10 +113,8 @@ class Watchdog:
     def _wait(self, timeout: float) -> list[int]:
         readable, _, _ = select.select([0, self.wake], [], [], timeout)
         if self.wake in readable:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self.wake, 4096)
-            except BlockingIOError:
-                pass
         return readable
 
     def _commands(self) -> list[str | None]:
@@ -264,7 +264,7 @@ def _become(order: Order, pipe: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.chdir(order["cwd"])
-        os.execvpe(order["command"][0], order["command"], order["env"])
+        os.execvpe(order["command"][0], order["command"], order["env"])  # noqa: S606 - no shell is wanted
     except OSError as error:
         where = error.filename or order["command"][0]
         os.write(pipe, f"{error.strerror}: {where}".encode())
@@ -275,16 +275,16 @@ def _become(order: Order, pipe: int) -> None:
 def _descendants() -> list[int]:
     """Return all live descendants of this process, from /proc."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
             continue
         try:
-            stat = Path("/proc", entry, "stat").read_bytes()
+            stat = (entry / "stat").read_bytes()
         except OSError:
             continue
         state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
         if state != b"Z" or int(parent) == os.getpid():
-            children.setdefault(int(parent), []).append(int(entry))
+            children.setdefault(int(parent), []).append(int(entry.name))
     found: list[int] = []
     heads = [os.getpid()]
     while heads:
@@ -292,6 +292,10 @@ def _descendants() -> list[int]:
         found += below
         heads += below
     return found
+
+
+def _wake_only(number: int, frame: FrameType | None) -> None:
+    """Do nothing: a signal with a handler writes to the wake-up pipe, which is all that is wanted."""
 
 
 def _signal_one(pid: int, number: int) -> None:

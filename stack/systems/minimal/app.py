@@ -19,7 +19,7 @@ WRONG_RATE = float(os.environ.get("WRONG_RATE", "0"))
 DELAY_S = float(os.environ.get("DELAY_MS", "0")) / 1000
 CRASH_AFTER_S = float(os.environ.get("CRASH_AFTER_S", "0"))
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error"}
-draw = random.Random(f"{ARM} {VERSION}")  # noqa: S311 - faults, not secrets
+draw = random.Random(f"{ARM} {VERSION}")
 
 
 async def answer(target: str) -> tuple[int, dict[str, object]]:
@@ -52,7 +52,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             content = json.dumps(body).encode()
             writer.write(
                 f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(content)}\r\nX-Arm: {ARM}\r\nX-Version: {VERSION}\r\n\r\n".encode() + content
+                f"Content-Length: {len(content)}\r\nX-Arm: {ARM}\r\nX-Version: {VERSION}\r\n\r\n".encode()
+                + content
             )
             await writer.drain()
             if headers.get("connection", "").lower() == "close":
