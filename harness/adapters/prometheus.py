@@ -1,0 +1,157 @@
+"""Evidence from Prometheus: raw counters, buckets and gauges, differenced scrape by scrape."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import httpx
+import requests
+from prometheus_api_client import prometheus_connect  # pyright: ignore[reportMissingTypeStubs] - it ships none
+from prometheus_api_client.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
+    PrometheusApiClientException,
+)
+from urllib3.util.retry import Retry
+
+from harness.adapters.prometheus_series import (
+    ArmSeries,
+    Frame,
+    arms_of,
+    evidence,
+    first_words,
+    read_frames,
+    selectors,
+)
+from harness.adapters.prometheus_targets import TargetReport, check_targets, intervals
+from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
+from harness.model.system import Signal, System
+from harness.ports import Clock
+
+_CONNECT_S, _READ_S = 0.5, 2.0
+_STALE_SCRAPES = 3  # a newest sample older than so many scrape intervals is stale
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_AWAY = (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError, PrometheusApiClientException)
+
+
+class PrometheusMetrics:
+    """Implements `harness.ports.Metrics` on Prometheus' HTTP API: queries by prometheus-api-client, the rest by httpx.
+
+    `url` is http://HOST:PORT. Each `collect` asks for the raw samples since the last one (range vectors keep
+    the scrapes' own timestamps) and yields one record for each signal, arm and scrape; intervals go from
+    scrape to scrape. It yields one `metrics` record a call, bad when anything is missing, stale, double, NaN
+    or Inf, or a declared target is away; what the release itself may have caused on the candidate's targets is
+    noted there without being bad, with the arm set.
+    """
+
+    def __init__(self, url: str, system: System, clock: Clock) -> None:
+        """Connect to nothing yet."""
+        direct = urlsplit(url).hostname in _LOOPBACK  # never through a proxy of the environment
+        session = requests.Session()
+        session.trust_env = not direct
+        connect: Any = prometheus_connect.PrometheusConnect
+        self._queries: Any = connect(url, session=session, timeout=(_CONNECT_S, _READ_S), retry=Retry(0))
+        limits = httpx.Timeout(_READ_S, connect=_CONNECT_S)
+        self._http = httpx.Client(base_url=url, timeout=limits, trust_env=not direct)
+        self._system, self._clock = system, clock
+        self._signals = [signal for signal in system.signals if selectors(signal)]
+        self._frames: dict[tuple[str, Arm | None], Frame] = {}
+
+    def ready(self) -> bool:
+        """Tell whether Prometheus says that it is ready; False when it does not answer."""
+        try:
+            return self._http.get("/-/ready").is_success
+        except httpx.HTTPError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._queries.close()
+        self._http.close()
+
+    def collect(self) -> Sequence[Evidence]:
+        """Return what the scrapes since the last call saw, and one `metrics` record; never raises for a dead server."""
+        found: list[Evidence] = []
+        faults: list[str] = []
+        report = TargetReport((), ())
+        try:
+            targets = self._targets()
+            report = check_targets(self._system, targets)
+            faults += report.faults
+            paces = intervals(targets)
+            for signal in self._signals:
+                records, wrong = self._read(signal, paces, candidate_down=bool(report.releases))
+                found += records
+                faults += wrong
+        except _AWAY as error:
+            faults = [f"Prometheus does not answer as it should: {_one_line(error)}"]
+        return [*found, self._report(faults, report)]
+
+    def _report(self, faults: Sequence[str], report: TargetReport) -> Evidence:
+        now = self._clock.now()
+        ours = bool(faults)
+        note = first_words(faults if ours else report.releases)
+        return Evidence(
+            kind=Kind.EVENTS, source=Source.PROMETHEUS, signal="metrics", unit=Unit.PROBE, start_s=now, end_s=now,
+            arm=Arm.CANDIDATE if note and not ours else None, n=1, bad=int(ours), note=note,
+        )  # fmt: skip
+
+    def _targets(self) -> Sequence[Mapping[str, Any]]:
+        answer = self._http.get("/api/v1/targets", params={"state": "active"})
+        answer.raise_for_status()
+        return cast("Sequence[Mapping[str, Any]]", answer.json()["data"]["activeTargets"])
+
+    def _read(
+        self, signal: Signal, paces: Mapping[str, float], *, candidate_down: bool
+    ) -> tuple[list[Evidence], list[str]]:
+        """Return the records of one signal, and what is wrong with its series."""
+        pace = max(paces.values(), default=15.0)
+        answers = {use: self._ask(selector, pace) for use, selector in selectors(signal).items()}
+        jobs = {row["metric"].get("job", "") for matrix in answers.values() for row in matrix}
+        stale_s = _STALE_SCRAPES * max((paces[job] for job in jobs if job in paces), default=pace)
+        records: list[Evidence] = []
+        faults: list[str] = []
+        for arm in arms_of(signal):
+            series = read_frames(signal, answers, arm)
+            found, wrong = self._difference(signal, arm, series, stale_s)
+            records += found
+            if not (candidate_down and arm is Arm.CANDIDATE):
+                faults += [f"{signal.name}{f' of the {arm}' if arm else ''}: {fault}" for fault in wrong]
+        return records, faults
+
+    def _difference(
+        self, signal: Signal, arm: Arm | None, series: ArmSeries, stale_s: float
+    ) -> tuple[list[Evidence], list[str]]:
+        """Return the records of the scrapes that are new, and faults; a faulty scrape yields no evidence."""
+        faults = list(series.faults)
+        records: list[Evidence] = []
+        key = (signal.name, arm)
+        for frame in series.frames:
+            before = self._frames.get(key)
+            if before is not None and frame.at <= before.at:
+                continue
+            try:
+                record = evidence(signal, arm, before, frame)
+            except ValueError as error:
+                faults.append(str(error))
+                self._frames.pop(key, None)
+                continue
+            self._frames[key] = frame
+            if record is not None:
+                records.append(record)
+        if not faults:
+            newest = series.frames[-1].at if series.frames else None
+            age = self._clock.now() - newest if newest is not None else None
+            if age is None or age > stale_s:
+                faults.append(f"stale: the newest sample is {age:.1f} s old" if age is not None else "no whole scrape")
+        return records, faults
+
+    def _ask(self, selector: str, pace: float) -> Sequence[Mapping[str, Any]]:
+        """Return the matrix of the raw samples of a window that reaches back to the last collection."""
+        oldest = min((frame.at for frame in self._frames.values()), default=self._clock.now())
+        window = min(max(4 * pace, self._clock.now() - oldest + 2 * pace), 120.0 + 4 * pace)
+        query = f"{selector}[{max(1, round(1000 * window))}ms]"
+        return cast("Sequence[Mapping[str, Any]]", self._queries.custom_query(query=query))
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).splitlines()
+    return f"{type(error).__name__}: {text[0][:200] if text else ''}"
