@@ -99,7 +99,6 @@ class StackProbes:
         self._asker = Asker()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe")
         self._questions = questions(system, stack)
-        self._restarts: dict[str, int] = {}
 
     def collect(self) -> Sequence[Evidence]:
         """Probe everything once, in parallel; never raises for a dead service."""
@@ -116,17 +115,29 @@ class StackProbes:
         return _event(question.signal, question.arm, start, self._clock.now(), problem)
 
     def _exits(self) -> list[Evidence]:
-        """Tell for each arm whether one of its processes exited unasked since the last collection."""
+        """Tell for each arm how often its processes ended unasked since the start."""
         now = self._clock.now()
-        exits: dict[Arm, list[str]] = {}
+        total: dict[Arm, int] = {}
+        notes: dict[Arm, str] = {}
         for instance in self._stack.instances():
-            if instance.arm is None:
-                continue
-            seen = exits.setdefault(instance.arm, [])
-            if instance.restarts > self._restarts.get(instance.name, 0):
-                seen.append(f"{instance.name} {instance.exit_note}")
-            self._restarts[instance.name] = instance.restarts
-        return [_event("restarts", arm, now, now, "; ".join(notes)) for arm, notes in exits.items()]
+            if instance.arm is not None:
+                total[instance.arm] = total.get(instance.arm, 0) + instance.restarts
+                if instance.restarts:
+                    notes[instance.arm] = f"{instance.name} {instance.exit_note}"
+        return [
+            Evidence(
+                kind=Kind.GAUGE,
+                source=Source.PROBE,
+                signal="restarts",
+                start_s=now,
+                end_s=now,
+                arm=arm,
+                unit=Unit.PROBE,
+                value=float(count),
+                note=notes.get(arm, ""),
+            )
+            for arm, count in total.items()
+        ]
 
 
 def questions(system: System, stack: Stack) -> list[Question]:
