@@ -81,8 +81,14 @@ def _arms(verdict: Verdict, j: Judgement) -> str:
 
 
 def _files(found: list[Judgement]) -> str:
-    lines = dict.fromkeys(line for j in found for line in _FILES.get(j.source, ("evidence/  everything measured",)))
-    return "\n".join(["Look at:", *(f"  {line}" for line in lines), "  report.html  the plots of both arms over time"])
+    notes: dict[str, list[str]] = {}
+    for line in dict.fromkeys(
+        line for j in found for line in _FILES.get(j.source, ("evidence/  everything measured",))
+    ):
+        path, _, note = line.partition("  ")
+        notes.setdefault(path, []).append(note)
+    notes["report.html"] = ["the plots of both arms over time"]
+    return "\n".join(["Look at:", *(f"  {path}  {'; '.join(said)}" for path, said in notes.items())])
 
 
 def _unknown(verdict: Verdict, id_: str) -> SpecError:

@@ -89,7 +89,7 @@ def _write(verdict: Verdict, out: Path, evidence: Sequence[Evidence], known: Kep
 
     return _each(
         {
-            "verdict.json": lambda: write_text(out / "verdict.json", verdict_json.dumps(verdict)),
+            "verdict.json": lambda: _write_verdict(verdict, out),
             "report.json": lambda: write_text(out / "report.json", kept.dumps(known)),
             "summary.md": summary,
             "junit.xml": junit,
@@ -97,6 +97,17 @@ def _write(verdict: Verdict, out: Path, evidence: Sequence[Evidence], known: Kep
             "report.html": html,
         }
     )
+
+
+def _write_verdict(verdict: Verdict, out: Path) -> Path:
+    """Write verdict.json; one that breaks its schema goes to verdict.rejected.json, for whoever mends it."""
+    doc = verdict_json.encode(verdict)
+    try:
+        verdict_json.check(doc)
+    except RollgateError:
+        write_text(out / "verdict.rejected.json", verdict_json.text(doc))
+        raise
+    return write_text(out / "verdict.json", verdict_json.text(doc))
 
 
 def _each(writers: Mapping[str, Callable[[], Path]]) -> Written:

@@ -62,6 +62,8 @@ def _properties(parent: ET.Element) -> ET.Element:
 def _covers(element: ET.Element, ids: Sequence[str]) -> None:
     for catalog_id in ids:
         ET.SubElement(_properties(element), "property", name="covers", value=catalog_id)
+        # A gate's findings come from parts that ran: the best of the three levels.
+        ET.SubElement(_properties(element), "property", name="covers_level", value="live")
 
 
 def _judged(suite: ET.Element, verdict: Verdict, judgement: Judgement) -> None:

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -43,6 +44,7 @@ class LiveView:
     ) -> None:
         """`plan` gives the stage bar and the bound on the time left, `objectives` the number still to come."""
         self._console = console or stderr_console()
+        self._console.on_broken_pipe = self._gone  # rich's own would end the whole run with exit code 1
         self._state = RunState(plan=plan)
         self._objectives = len(objectives)
         self._title = title
@@ -97,7 +99,8 @@ class LiveView:
             self._console.print(ending(event.verdict))
             return
         if self._live is None and self._state.verdict is None:
-            self._live = Live(
+            self._live = _Live(
+                self._break,
                 get_renderable=self._frame,
                 console=self._console,
                 refresh_per_second=_REFRESH_HZ,
@@ -116,6 +119,11 @@ class LiveView:
         except Exception as error:  # noqa: BLE001 - as above
             return Text(f"(the live view failed: {type(error).__name__}: {error})")
 
+    def _gone(self) -> None:
+        """Go silent: whoever read the terminal or the pipe has left."""
+        self._broken = True
+        self._console.quiet = True
+
     def _break(self, error: Exception) -> None:
         if self._broken:
             return
@@ -125,6 +133,21 @@ class LiveView:
             self._line(f"the live view failed and is off, the run goes on: {type(error).__name__}: {error}")
         except Exception:  # noqa: BLE001, S110 - nothing can be written any more
             pass
+
+
+class _Live(Live):
+    """rich's Live whose own thread hands a failing drawing over instead of dying with a traceback."""
+
+    def __init__(self, failed: Callable[[Exception], None], **options: Any) -> None:  # noqa: ANN401 - Live's own
+        self._failed = failed
+        super().__init__(**options)
+
+    def refresh(self) -> None:
+        """Draw once more."""
+        try:
+            super().refresh()
+        except Exception as error:  # noqa: BLE001 - a view must never break the run
+            self._failed(error)
 
 
 def _wants_plain(console: Console) -> bool:

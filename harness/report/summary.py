@@ -57,7 +57,7 @@ def _findings(verdict: Verdict) -> str:
     ]
     if not open_ones:
         return ""
-    rows = ["| | objective | measured | must be | why, and what to do |", "|---|---|---|---|---|"]
+    rows = ["| | objective | measured | threshold | why, and what to do |", "|---|---|---|---|---|"]
     rows += [_finding(j) for j in open_ones[:_MOST_ROWS]]
     if len(open_ones) > _MOST_ROWS:
         rows.append(f"\n… and {len(open_ones) - _MOST_ROWS} more, in report.html")

@@ -74,13 +74,18 @@ def dumps(verdict: Verdict) -> str:
     """Return verdict.json's text: encoded, checked, indented, with a newline at its end."""
     doc = encode(verdict)
     check(doc)
+    return text(doc)
+
+
+def text(doc: Document) -> str:
+    """Return an encoded verdict as the file's text."""
     return json.dumps(doc, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def loads(text: str) -> Verdict:
+def loads(content: str) -> Verdict:
     """Return the verdict of a verdict.json's text; EnvironmentProblem where it is none."""
     try:
-        raw: object = json.loads(text)
+        raw: object = json.loads(content)
     except ValueError as error:
         msg = f"verdict.json is no JSON: {error}"
         raise EnvironmentProblem(msg) from error

@@ -128,8 +128,8 @@ def reproduce(verdict: Verdict) -> str:
     """Return the command that makes this run again, as far as the verdict knows it."""
     words = ["rollgate gate", verdict.system]
     for option, value in (
-        ("--release", verdict.candidate),
-        ("--baseline", verdict.baseline),
+        ("--release", verdict.candidate.partition(" ")[0]),  # "name version"
+        ("--baseline", verdict.baseline.partition(" ")[0]),
         ("--provider", verdict.provider),
         ("--plan", verdict.plan),
     ):

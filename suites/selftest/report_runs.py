@@ -334,9 +334,26 @@ def _cases() -> tuple[Case, ...]:
 
 def _logs(*, bad: bool) -> dict[str, str]:
     lines = ["INFO started on 127.0.0.1:41873", f"INFO redis redis://:{SECRET}@127.0.0.1:6379/0 connected"]
-    lines += ["ERROR query failed: <Upstream & \"reranker\"> answered 500"] * 6 if bad else ["INFO GET /health 200"]
+    lines += ['ERROR query failed: <Upstream & "reranker"> answered 500'] * 6 if bad else ["INFO GET /health 200"]
     return {
         "gateway[candidate]": "\n".join(lines),
         "gateway[baseline]": "INFO started on 127.0.0.1:40211\nINFO GET /health 200",
         "router": "[NOTICE] haproxy version is 2.6.12\nnew limit 1000",
     }
+
+
+if __name__ == "__main__":  # renews the golden report
+    from pathlib import Path
+    from shutil import rmtree
+    from tempfile import mkdtemp
+
+    from harness.report.files import write_all
+
+    run, made = made_run(bad=True), Path(mkdtemp())
+    write_all(run.verdict, made, evidence=run.evidence, cases=run.cases, log_tails=run.log_tails, events=run.events,
+              objectives=OBJECTIVES)  # fmt: skip
+    golden = Path(__file__).resolve().parents[2] / "reports" / "golden"
+    golden.mkdir(parents=True, exist_ok=True)
+    for name in ("verdict.json", "summary.md", "junit.xml", "report.html"):
+        (golden / name).write_bytes((made / name).read_bytes())
+    rmtree(made)
