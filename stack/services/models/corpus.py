@@ -91,8 +91,9 @@ def topics() -> list[Topic]:
             continue
         name, alias, *clauses = (part.strip() for part in line.split("|"))
         if len(clauses) != len(ASPECTS):
-            msg = f"{TOPICS.name}:{number}: expected {len(ASPECTS)} clauses after the two names, found {len(clauses)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{TOPICS.name}:{number}: expected {len(ASPECTS)} clauses after the two names, found {len(clauses)}"
+            )
         found.append(Topic(name, alias, tuple(clauses)))
     return found
 
@@ -109,8 +110,9 @@ def generate(seed: int = SEED) -> tuple[list[dict[str, object]], list[dict[str, 
             name = f"{topic.name.replace(' ', '-')}-{aspect.name}"
             text = _statement(draws, topic, aspect, topic.clauses[place])
             documents.append({"id": name, "text": text, "generation": generation})
-            for query in _questions(draws, topic, aspect):
-                queries.append({"query": query, "expect": name, "generation": generation})
+            queries.extend(
+                {"query": query, "expect": name, "generation": generation} for query in _questions(draws, topic, aspect)
+            )
     return documents, queries
 
 

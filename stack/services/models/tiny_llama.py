@@ -20,11 +20,12 @@ FEED_FORWARD = 96
 CONTEXT = 2048
 SCALE = 0.08
 SPACE = "\u2581"
-_WORDS = (
-    "accelerator answer batch cache capacity cluster compute context data decoding document embedding error evidence "
-    "index inference latency layer load memory metric model network pipeline query queue rank replica request result "
-    "search service signal step stream system token traffic vector weight"
-).split()
+_TEXT = (
+    "accelerator answer batch cache capacity cluster compute context data decoding document embedding error "
+    "evidence index inference latency layer load memory metric model network pipeline query queue rank replica "
+    "request result search service signal step stream system token traffic vector weight "
+)
+_WORDS = tuple(_TEXT.split())
 
 
 def _vocabulary() -> tuple[list[str], list[float], list[int]]:
@@ -34,7 +35,9 @@ def _vocabulary() -> tuple[list[str], list[float], list[int]]:
     types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * 256]
     pieces = [SPACE, *(chr(code) for code in range(33, 127))]
     spaced = [SPACE + word for word in _WORDS]
-    pieces += sorted({word[:end] for word in spaced for end in range(2, len(word) + 1)}, key=lambda piece: (len(piece), piece))
+    pieces += sorted(
+        {word[:end] for word in spaced for end in range(2, len(word) + 1)}, key=lambda piece: (len(piece), piece)
+    )
     # The tokenizer merges the pair with the best score first: longer beginnings score higher.
     scores = [0.0] * len(tokens) + [float(len(piece)) for piece in pieces]
     return tokens + pieces, scores, [int(kind) for kind in types] + [int(kinds.NORMAL)] * len(pieces)

@@ -1,5 +1,6 @@
 """The HTTP interface of the FAISS server."""
 
+import asyncio
 import base64
 import binascii
 import logging
@@ -9,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rollgate_serving.body import BadRequest, error_response, is_number, list_field, read_object, text_field, whole_field
-from rollgate_serving.errors import HANDLERS
-from rollgate_serving.metrics import exposition
-from rollgate_serving.settings import Environment, SettingError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,6 +19,18 @@ from starlette.routing import Route
 from rollgate_faiss import snapshot
 from rollgate_faiss.instruments import Instruments, new_instruments
 from rollgate_faiss.store import Hits, Store, Vectors
+from rollgate_serving.body import (
+    BadRequest,
+    error_response,
+    is_number,
+    list_field,
+    read_object,
+    text_field,
+    whole_field,
+)
+from rollgate_serving.errors import HANDLERS
+from rollgate_serving.metrics import exposition
+from rollgate_serving.settings import Environment, SettingError
 
 log = logging.getLogger("rollgate.faiss")
 MOST_K = 100
@@ -42,7 +51,11 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
     store = Store(env.whole("FAISS_DIMENSION", 384, least=1, most=65536), Path(env.text("FAISS_DIR")))
     _load_at_start(store, env)
     instruments = new_instruments(env.text("FAISS_ARM", "none"), env.text("FAISS_VERSION", "none"))
-    return create_app(store, instruments), env.text("FAISS_HOST", "127.0.0.1"), env.whole("FAISS_PORT", 5000, most=65535)
+    return (
+        create_app(store, instruments),
+        env.text("FAISS_HOST", "127.0.0.1"),
+        env.whole("FAISS_PORT", 5000, most=65535),
+    )
 
 
 def _load_at_start(store: Store, env: Environment) -> None:
@@ -51,8 +64,7 @@ def _load_at_start(store: Store, env: Environment) -> None:
     if chosen is None:
         return
     if not chosen.is_file():
-        msg = f"the snapshot {chosen} does not exist"
-        raise SettingError(msg)
+        raise SettingError(f"the snapshot {chosen} does not exist")
     try:
         store.load(chosen)
     except snapshot.CorruptSnapshotError:
@@ -81,6 +93,7 @@ class _Server:
     def __init__(self, store: Store, instruments: Instruments) -> None:
         self._store = store
         self._instruments = instruments
+        self._saving = asyncio.Lock()
 
     def counted(self, route: str, handler: Handler) -> Handler:
         """Count every request of a route by outcome."""
@@ -103,16 +116,14 @@ class _Server:
         body = await read_object(request, most_bytes=ADD_BYTES)
         ids = [_text(value, "ids", number) for number, value in enumerate(list_field(body, "ids", most=MOST_DOCUMENTS))]
         if len(set(ids)) != len(ids) or not all(ids):
-            msg = "`ids` must be distinct and not empty"
-            raise BadRequest(msg)
+            raise BadRequest("`ids` must be distinct and not empty")
         rows = list_field(body, "vectors", most=MOST_DOCUMENTS)
         texts = [
             _text(value, "texts", number)
             for number, value in enumerate(list_field(body, "texts", most=MOST_DOCUMENTS, required=False))
         ] or [""] * len(ids)
         if not len(ids) == len(rows) == len(texts):
-            msg = f"{len(ids)} ids, {len(rows)} vectors and {len(texts)} texts do not match"
-            raise BadRequest(msg)
+            raise BadRequest(f"{len(ids)} ids, {len(rows)} vectors and {len(texts)} texts do not match")
         vectors = np.stack([_vector(row, self._store.dimension, f"vectors[{n}]") for n, row in enumerate(rows)])
         fresh = self._store.add(ids, vectors, texts)
         return JSONResponse({"added": fresh, "replaced": len(ids) - fresh, "documents": len(self._store)})
@@ -143,7 +154,10 @@ class _Server:
         if self._store.damage:
             return self._refusal()
         try:
-            path = await run_in_threadpool(self._store.save)
+            async with self._saving:
+                # Encoded here, where nothing else changes the index; only the disk is waited for in a thread.
+                path = await run_in_threadpool(snapshot.save, self._store.folder, self._store.encoded())
+                self._store.saved(path)
         except OSError as error:
             return error_response(f"the snapshot cannot be written: {error.strerror}", 507)
         return JSONResponse({"saved": path.name, "index_checksum": self._store.checksum, "documents": len(self._store)})
@@ -151,8 +165,7 @@ class _Server:
     async def load(self, request: Request) -> Response:  # noqa: ARG002 (Starlette's signature)
         path = snapshot.current(self._store.folder) or self._store.source
         if path is None:
-            msg = "nothing has been saved yet"
-            raise BadRequest(msg, 409)
+            raise BadRequest("nothing has been saved yet", 409)
         try:
             self._store.load(path)
         except snapshot.CorruptSnapshotError:
@@ -198,21 +211,17 @@ def _text(value: object, name: str, number: int) -> str:
 
 def _optional_text(value: object, name: str, number: int) -> str:
     if not isinstance(value, str):
-        msg = f"`{name}[{number}]` must be a string"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}[{number}]` must be a string")
     return text_field({name: value}, name, most=MOST_TEXT, required=False)
 
 
 def _vector(value: object, dimension: int, name: str) -> Vectors:
     if not isinstance(value, list):
-        msg = f"`{name}` must be a list of {dimension} numbers"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must be a list of {dimension} numbers")
     if len(value) != dimension:
-        msg = f"`{name}` has {len(value)} numbers; the index's dimension is {dimension}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` has {len(value)} numbers; the index's dimension is {dimension}")
     if not all(map(is_number, value)):
-        msg = f"`{name}` must hold finite numbers only"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must hold finite numbers only")
     return _finite(np.array(value, dtype=np.float64), name)
 
 
@@ -220,11 +229,11 @@ def _packed(value: object, dimension: int) -> Vectors:
     try:
         raw = base64.b64decode(value if isinstance(value, str) else "!", validate=True)
     except (binascii.Error, ValueError):
-        msg = "`vector_b64` must be base64 of little-endian 32-bit floats"
-        raise BadRequest(msg) from None
+        raise BadRequest("`vector_b64` must be base64 of little-endian 32-bit floats") from None
     if len(raw) != dimension * 4:
-        msg = f"`vector_b64` holds {len(raw)} bytes; the index's dimension is {dimension} ({dimension * 4} bytes)"
-        raise BadRequest(msg)
+        raise BadRequest(
+            f"`vector_b64` holds {len(raw)} bytes; the index's dimension is {dimension} ({dimension * 4} bytes)"
+        )
     return _finite(np.frombuffer(raw, dtype="<f4").astype(np.float64), "vector_b64")
 
 
@@ -233,6 +242,5 @@ def _finite(values: np.ndarray, name: str) -> Vectors:
     with np.errstate(over="ignore"):
         vector = values.astype(np.float32)
     if not np.isfinite(vector).all():
-        msg = f"`{name}` must hold finite numbers only"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must hold finite numbers only")
     return vector

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
 from rollgate_serving.metrics import new_registry
 
 # A bound at 1 s, the alert's threshold, and two above it.
@@ -40,12 +41,16 @@ def new_instruments(arm: str, version: str) -> Instruments:
     return Instruments(
         registry=registry,
         search_s=Histogram(
-            "faiss_search_duration_seconds", "Time of a vector search.", names, buckets=SEARCH_BOUNDS_S, registry=registry
+            "faiss_search_duration_seconds",
+            "Time of a vector search.",
+            names,
+            buckets=SEARCH_BOUNDS_S,
+            registry=registry,
         ).labels(**labels),
         requests=requests,
-        integrity=Gauge("faiss_index_integrity_ok", "1 while the index is sound, else 0.", names, registry=registry).labels(
-            **labels
-        ),
+        integrity=Gauge(
+            "faiss_index_integrity_ok", "1 while the index is sound, else 0.", names, registry=registry
+        ).labels(**labels),
         size_bytes=Gauge("faiss_index_size_bytes", "Bytes of the vectors.", names, registry=registry).labels(**labels),
         documents=Gauge("faiss_documents", "Documents in the index.", names, registry=registry).labels(**labels),
         labels=labels,

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 K1 = 1.2
 B = 0.75
 _WORD = re.compile(r"[a-z0-9]+")
-_STOP = frozenset(
+_STOP_WORDS = (
     "a an and are as at be by can do does for from has have how i in into is it its of on or our so than that the "
-    "their there they this to was we what when where which while who why will with you your".split()
+    "their there they this to was we what when where which while who why will with you your "
 )
+_STOP = frozenset(_STOP_WORDS.split())
 
 
 def terms(text: str) -> list[str]:

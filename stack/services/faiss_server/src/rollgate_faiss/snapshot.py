@@ -46,25 +46,18 @@ def decode(raw: bytes) -> Content:
     line, _, rest = raw.partition(b"\n")
     try:
         header = json.loads(line)
-        if header["magic"] != MAGIC:
-            msg = f"its magic is {header['magic']!r}, expected {MAGIC!r}"
-            raise CorruptSnapshotError(msg)
-        cut, size = int(header["index_bytes"]), int(header["documents_bytes"])
-        if len(rest) != cut + size:
-            msg = f"it has {len(rest)} bytes after its header, expected {cut + size}"
-            raise CorruptSnapshotError(msg)
-        index = faiss.deserialize_index(np.frombuffer(rest[:cut], dtype=np.uint8))
-        documents = json.loads(rest[cut:])
-        content = Content(index, list(documents["ids"]), list(documents["texts"]))
-    except CorruptSnapshotError:
-        raise
+        cut = int(header["index_bytes"])
+        whole = header["magic"] == MAGIC and len(rest) == cut + int(header["documents_bytes"])
+        index = faiss.deserialize_index(np.frombuffer(rest[:cut], dtype=np.uint8)) if whole else None
+        documents = json.loads(rest[cut:]) if whole else {}
+        ids, texts = list(documents.get("ids", ())), list(documents.get("texts", ()))
     except Exception as error:
-        msg = f"it cannot be read: {type(error).__name__}"
-        raise CorruptSnapshotError(msg) from error
-    if not content.index.ntotal == len(content.ids) == len(content.texts):
-        msg = f"{content.index.ntotal} vectors, {len(content.ids)} ids and {len(content.texts)} texts do not match"
-        raise CorruptSnapshotError(msg)
-    return content
+        raise CorruptSnapshotError(f"it cannot be read: {type(error).__name__}") from error
+    if index is None:
+        raise CorruptSnapshotError(f"its header does not fit its {len(rest)} bytes, or it is no {MAGIC} file")
+    if not index.ntotal == len(ids) == len(texts):
+        raise CorruptSnapshotError(f"{index.ntotal} vectors, {len(ids)} ids and {len(texts)} texts do not match")
+    return Content(index, ids, texts)
 
 
 def checksum_file(path: Path) -> Path:
@@ -77,11 +70,9 @@ def recorded_checksum(path: Path) -> str:
     try:
         words = checksum_file(path).read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"its checksum file cannot be read: {type(error).__name__}"
-        raise CorruptSnapshotError(msg) from error
+        raise CorruptSnapshotError(f"its checksum file cannot be read: {type(error).__name__}") from error
     if not words:
-        msg = "its checksum file is empty"
-        raise CorruptSnapshotError(msg)
+        raise CorruptSnapshotError("its checksum file is empty")
     return words[0]
 
 
@@ -90,30 +81,25 @@ def verified_bytes(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        msg = f"it cannot be read: {type(error).__name__}"
-        raise CorruptSnapshotError(msg) from error
+        raise CorruptSnapshotError(f"it cannot be read: {type(error).__name__}") from error
     found, expected = hashlib.sha256(raw).hexdigest(), recorded_checksum(path)
     if found != expected:
-        msg = f"its SHA-256 is {found[:12]}..., recorded is {expected[:12]}..."
-        raise CorruptSnapshotError(msg)
+        raise CorruptSnapshotError(f"its SHA-256 is {found[:12]}..., recorded is {expected[:12]}...")
     return raw
 
 
-def write(path: Path, content: Content) -> str:
-    """Write a snapshot and its checksum file at a path of the caller's choice; return the digest."""
-    raw = encode(content)
+def write(path: Path, raw: bytes) -> str:
+    """Write an encoded snapshot and its checksum file at a path of the caller's choice; return the digest."""
     digest = hashlib.sha256(raw).hexdigest()
     _replace(path, raw)
     _replace(checksum_file(path), f"{digest}  {path.name}\n".encode())
     return digest
 
 
-def save(folder: Path, content: Content) -> Path:
-    """Save into the server's folder, point `CURRENT` at it, prune old snapshots; return the snapshot's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(encode(content)).hexdigest()
-    path = folder / f"index-{digest[:16]}.faiss"
-    write(path, content)
+def save(folder: Path, raw: bytes) -> Path:
+    """Save an encoded snapshot into the server's folder, point `CURRENT` at it, prune old ones; return its path."""
+    path = folder / f"index-{hashlib.sha256(raw).hexdigest()[:16]}.faiss"
+    write(path, raw)
     _replace(folder / POINTER, f"{path.name}\n".encode())
     _prune(folder, keep=path)
     return path

@@ -102,11 +102,13 @@ class Store:
         rows = [row for row, _ in found]
         return Hits([self._ids[row] for row in rows], [score for _, score in found], [self._texts[row] for row in rows])
 
-    def save(self) -> Path:
-        """Save atomically and serve that snapshot from now on."""
-        path = snapshot.save(self.folder, snapshot.Content(self._index, self._ids, self._texts))
+    def encoded(self) -> bytes:
+        """Return the content of this moment as a snapshot."""
+        return snapshot.encode(snapshot.Content(self._index, self._ids, self._texts))
+
+    def saved(self, path: Path) -> None:
+        """Name the snapshot that the content was saved to: /health watches that one from now on."""
         self._adopt(path)
-        return path
 
     def load(self, path: Path) -> None:
         """Serve a snapshot after checking it whole. A damaged one leaves the former content and marks damage."""

@@ -9,10 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rollgate_serving.body import BadRequest, error_response, list_field, read_object, text_field, whole_field
-from rollgate_serving.errors import HANDLERS
-from rollgate_serving.metrics import exposition
-from rollgate_serving.settings import Environment, SettingError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,13 +16,20 @@ from starlette.routing import Route
 
 from rollgate_gateway import settings as gateway_settings
 from rollgate_gateway.cache import Cache
+from rollgate_gateway.faiss import Faiss
 from rollgate_gateway.faults import FaultInjector
 from rollgate_gateway.flags import Definitions, LiveFlags
 from rollgate_gateway.health import Health
+from rollgate_gateway.http import Http, UpstreamError
 from rollgate_gateway.instruments import Instruments, new_instruments
+from rollgate_gateway.ollama import Ollama
 from rollgate_gateway.pipeline import Pipeline
 from rollgate_gateway.settings import Settings
-from rollgate_gateway.upstreams import Faiss, Http, Ollama, Triton, UpstreamError
+from rollgate_gateway.triton import Triton
+from rollgate_serving.body import BadRequest, error_response, list_field, read_object, text_field, whole_field
+from rollgate_serving.errors import HANDLERS
+from rollgate_serving.metrics import exposition
+from rollgate_serving.settings import Environment, SettingError
 
 log = logging.getLogger("rollgate.gateway")
 QUERY_BYTES = 64 * 1024
@@ -60,8 +63,7 @@ def create_app(settings: Settings) -> Starlette:
     try:
         definitions = Definitions.read(settings.flag_definitions)
     except (OSError, ValueError) as error:
-        msg = f"GATEWAY_FLAG_DEFINITIONS cannot be read: {error}"
-        raise SettingError(msg) from None
+        raise SettingError(f"GATEWAY_FLAG_DEFINITIONS cannot be read: {error}") from None
     instruments = new_instruments(settings.arm, settings.version, settings.ollama_model)
     flags = LiveFlags(settings.flags_file, definitions, settings.flag_overrides)
     gateway = _Gateway(settings, instruments, flags)
@@ -116,8 +118,7 @@ class _Gateway:
     @property
     def _open(self) -> _Parts:
         if self._parts is None:
-            msg = "the application is used outside its lifespan"
-            raise RuntimeError(msg)
+            raise RuntimeError("the application is used outside its lifespan")
         return self._parts
 
     def counted(self, route: str, handler: Handler) -> Handler:
@@ -170,8 +171,7 @@ class _Gateway:
         rows = [_document(row, number) for number, row in enumerate(list_field(body, "documents", most=MOST_DOCUMENTS))]
         ids = [name for name, _ in rows]
         if len(set(ids)) != len(ids):
-            msg = "`documents` must have distinct ids"
-            raise BadRequest(msg)
+            raise BadRequest("`documents` must have distinct ids")
         await self._open.pipeline.ingest(ids, [text for _, text in rows])
         return JSONResponse({"ingested": len(rows), "arm": self._settings.arm, "version": self._settings.version})
 
@@ -188,10 +188,8 @@ class _Gateway:
 
 def _document(row: Any, number: int) -> tuple[str, str]:  # noqa: ANN401 (parsed JSON)
     if not isinstance(row, dict):
-        msg = f"`documents[{number}]` must be an object with id and text"
-        raise BadRequest(msg)
+        raise BadRequest(f"`documents[{number}]` must be an object with id and text")
     try:
         return text_field(row, "id", most=MOST_ID), text_field(row, "text", most=MOST_TEXT)
     except BadRequest as error:
-        msg = f"documents[{number}]: {error}"
-        raise BadRequest(msg) from None
+        raise BadRequest(f"documents[{number}]: {error}") from None

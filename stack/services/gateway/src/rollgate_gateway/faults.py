@@ -20,7 +20,7 @@ class FaultInjector:
     def __init__(self, faults: Faults) -> None:
         """Start with no memory leaked and no request seen."""
         self._faults = faults
-        self._draws = random.Random(faults.seed)  # noqa: S311 (a seeded fault, not a secret)
+        self._draws = random.Random(faults.seed)
         self._seen: deque[float] = deque(maxlen=REMEMBERED)
         self._leaked: list[bytes] = []
 

@@ -114,8 +114,7 @@ class LiveFlags:
                 return
             body = json.loads(self._path.read_text(encoding="utf-8"))
             if not isinstance(body, dict):
-                msg = "it must hold a JSON object"
-                raise ValueError(msg)  # noqa: TRY301, TRY004 (handled like any other unreadable content)
+                raise ValueError("it must hold a JSON object")  # noqa: TRY301, TRY004 (handled like any other unreadable content)
         except (OSError, ValueError) as error:
             # The last good state stays in force: a half-written or missing file must not move traffic.
             if self._stamp != (0, 0, 0):

@@ -5,12 +5,11 @@ import time
 from typing import Any
 
 from rollgate_gateway.cache import Cache
+from rollgate_gateway.http import OK, Http
 from rollgate_gateway.settings import Settings
-from rollgate_gateway.upstreams import Http
 
 TIMEOUT_S = 1.0
 FRESH_S = 0.25
-OK = 200
 
 
 class Health:

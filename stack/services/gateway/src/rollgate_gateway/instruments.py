@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
+
 from rollgate_serving.metrics import new_registry
 
 # A bound at every latency threshold of the system, so that a share above it is counted exactly.
 DURATION_BOUNDS_S = (
-    0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0,
+    0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75,
+    1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0,
 )  # fmt: skip
 STEP_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The bounds that OpenTelemetry's conventions for generative AI advise.

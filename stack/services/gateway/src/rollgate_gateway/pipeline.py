@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rollgate_gateway.cache import Cache
+from rollgate_gateway.faiss import Document, Faiss
 from rollgate_gateway.instruments import Instruments
-from rollgate_gateway.upstreams import Batcher, Document, Faiss, Ollama, Triton, UpstreamError
+from rollgate_gateway.ollama import Ollama
+from rollgate_gateway.triton import Batcher, Triton
 
 CANDIDATES = 10
 SPLIT = 5  # pairs in one call of the re-ranker while batch_inference is off
-CONTEXT_CHARS = 320
-QUESTION_CHARS = 240
+# The tiny model reads about a character a token: longer prompts would make it the stack's dearest part.
+CONTEXT_CHARS = 160
+QUESTION_CHARS = 120
 EMBEDDING_TTL_S = 7 * 24 * 3600
 ANSWER_TTL_S = 300
 GPU_MODEL = "embedder_gpu"
@@ -181,6 +184,3 @@ def _stored(answer: Answer) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-__all__ = ["Answer", "Pipeline", "UpstreamError", "normalised"]

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollgate_serving.settings import Environment, SettingError
-
 from rollgate_gateway.flags import FEATURES
+from rollgate_serving.settings import Environment, SettingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +95,7 @@ def _secret(path: Path | None) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        msg = f"GATEWAY_REDIS_PASSWORD_FILE cannot be read: {error}"
-        raise SettingError(msg) from None
+        raise SettingError(f"GATEWAY_REDIS_PASSWORD_FILE cannot be read: {error}") from None
 
 
 def _overrides(text: str) -> dict[str, float]:
@@ -110,7 +108,8 @@ def _overrides(text: str) -> dict[str, float]:
         except ValueError:
             percent = -1.0
         if name.strip() not in FEATURES or not 0 <= percent <= 100:  # noqa: PLR2004 (percent)
-            msg = f"GATEWAY_FLAG_OVERRIDES holds {part!r}; expected FLAG=PERCENT with FLAG one of {', '.join(FEATURES)}"
-            raise SettingError(msg)
+            raise SettingError(
+                f"GATEWAY_FLAG_OVERRIDES holds {part!r}; expected FLAG=PERCENT with FLAG one of {', '.join(FEATURES)}"
+            )
         overrides[name.strip()] = percent
     return overrides

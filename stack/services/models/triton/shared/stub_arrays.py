@@ -6,6 +6,7 @@ works with every stub and every numpy. It knows no strings, so texts travel as r
 """
 
 import ctypes
+from typing import Any
 
 import numpy as np
 
@@ -21,30 +22,30 @@ class _Lent:
     destructor would complain about that name for every response.
     """
 
-    def __init__(self, array):
+    def __init__(self, array: np.ndarray) -> None:
         self._array = array
 
-    def __dlpack__(self, **options):
+    def __dlpack__(self, **options: object) -> object:
         del options
         capsule = self._array.__dlpack__()
         _set_destructor(capsule, None)
         return capsule
 
-    def __dlpack_device__(self):
+    def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
 
 
-def rows(tensor):
+def rows(tensor: Any) -> np.ndarray:  # noqa: ANN401 (the stub's types have no names here)
     """Return an input tensor's values as an array."""
     return np.from_dlpack(tensor)
 
 
-def texts(tensor):
+def texts(tensor: Any) -> list[str]:  # noqa: ANN401
     """Return the texts of an input tensor of bytes, one for each row."""
     return [row.tobytes().rstrip(b"\0").decode("utf-8", "replace") for row in rows(tensor)]
 
 
-def result(pb_utils, name, array):
+def result(pb_utils: Any, name: str, array: np.ndarray) -> Any:  # noqa: ANN401
     """Return a response with one output tensor."""
     whole = np.require(array, requirements=["C", "W"])
     return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(name, _Lent(whole))])

@@ -3,16 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from rollgate_serving.body import BadRequest, error_response, read_object
-from rollgate_serving.errors import HANDLERS
-from rollgate_serving.metrics import exposition, new_registry
-from rollgate_serving.settings import Environment, SettingError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -20,6 +16,10 @@ from starlette.routing import Route
 
 from rollgate_ollama_facade import requests
 from rollgate_ollama_facade.engine import Completion, Engine, EngineError, ModelFile
+from rollgate_serving.body import BadRequest, error_response, read_object
+from rollgate_serving.errors import HANDLERS
+from rollgate_serving.metrics import exposition, new_registry
+from rollgate_serving.settings import Environment, SettingError
 
 log = logging.getLogger("rollgate.ollama")
 VERSION = "0.0.0-rollgate-facade"
@@ -27,6 +27,7 @@ BODY_BYTES = 1024 * 1024
 NS_PER_MS = 1_000_000
 DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 CLIENT_ERRORS = range(400, 500)
+Piece = str | Completion
 
 
 def build(env: Environment) -> tuple[Starlette, str, int]:
@@ -37,8 +38,7 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
     """
     host, _, port = env.text("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")
     if not host or not port.isdigit():
-        msg = f"OLLAMA_HOST is {env.text('OLLAMA_HOST')!r}; expected host:port"
-        raise SettingError(msg)
+        raise SettingError(f"OLLAMA_HOST is {env.text('OLLAMA_HOST')!r}; expected host:port")
     try:
         model = ModelFile.read(env.path("OLLAMA_MODEL_FILE") or _required("OLLAMA_MODEL_FILE"))
         engine = Engine(
@@ -48,14 +48,12 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
             threads=env.whole("OLLAMA_THREADS", 1, least=1, most=256),
         )
     except (OSError, RuntimeError) as error:
-        msg = f"the model in OLLAMA_MODEL_FILE cannot be loaded: {error}"
-        raise SettingError(msg) from None
+        raise SettingError(f"the model in OLLAMA_MODEL_FILE cannot be loaded: {error}") from None
     return create_app(engine, env.text("OLLAMA_MODEL_NAME", "rollgate-tiny")), host, int(port)
 
 
 def _required(name: str) -> Any:  # noqa: ANN401 (never returns)
-    msg = f"{name} is not set; it names the GGUF file to serve"
-    raise SettingError(msg)
+    raise SettingError(f"{name} is not set; it names the GGUF file to serve")
 
 
 class Instruments:
@@ -153,8 +151,10 @@ class _Server:
                 outcome = "ok"
                 return JSONResponse(self._line("", chat=chat) | {"done": True, "done_reason": "load"})
             if asked.stream:
+                pieces = self._engine.stream(asked.engine, chat=chat)
+                first = await anext(pieces)  # what is refused is refused before the status line is out
                 outcome = "ok"
-                lines = self._lines(asked.engine, started, chat=chat)
+                lines = self._lines(first, pieces, started, chat=chat)
                 return StreamingResponse(lines, media_type="application/x-ndjson")
             finished = await self._engine.complete(asked.engine, chat=chat)
             outcome = "ok"
@@ -168,18 +168,26 @@ class _Server:
         finally:
             self._instruments.requests.labels(route, outcome).inc()
 
-    async def _lines(self, body: dict[str, Any], started: int, *, chat: bool) -> AsyncIterator[bytes]:
+    async def _lines(
+        self, first: Piece, pieces: AsyncGenerator[Piece], started: int, *, chat: bool
+    ) -> AsyncIterator[bytes]:
         """Yield one JSON object a line; an error after the start is the last line, as in Ollama."""
         try:
-            async for piece in self._engine.stream(body, chat=chat):
-                line = (
-                    self._last(piece, "", started, chat=chat)
-                    if isinstance(piece, Completion)
-                    else self._line(piece, chat=chat) | {"done": False}
-                )
-                yield json.dumps(line).encode() + b"\n"
+            yield self._encoded(first, started, chat=chat)
+            async for piece in pieces:
+                yield self._encoded(piece, started, chat=chat)
         except EngineError as error:
             yield json.dumps({"error": str(error)}).encode() + b"\n"
+        finally:
+            await pieces.aclose()
+
+    def _encoded(self, piece: Piece, started: int, *, chat: bool) -> bytes:
+        line = (
+            self._last(piece, "", started, chat=chat)
+            if isinstance(piece, Completion)
+            else self._line(piece, chat=chat) | {"done": False}
+        )
+        return json.dumps(line).encode() + b"\n"
 
     def _line(self, text: str, *, chat: bool) -> dict[str, Any]:
         said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class Engine:
         answer = await asyncio.get_running_loop().run_in_executor(self._pool, call, body)
         return _completion(answer, _text(answer, chat=chat))
 
-    async def stream(self, body: dict[str, Any], *, chat: bool) -> AsyncIterator[str | Completion]:
+    async def stream(self, body: dict[str, Any], *, chat: bool) -> AsyncGenerator[str | Completion]:
         """Yield text as it is made, then the Completion. Leaving the iterator stops the engine's work."""
         call = self._server.handle_chat_completions if chat else self._server.handle_completions
         stream = _Stream(asyncio.get_running_loop())

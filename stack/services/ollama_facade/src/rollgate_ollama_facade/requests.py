@@ -52,41 +52,35 @@ def chat(body: dict[str, Any]) -> Asked:
 
 def _message(value: object, number: int) -> dict[str, str]:
     if not isinstance(value, dict):
-        msg = f"`messages[{number}]` must be an object with role and content"
-        raise BadRequest(msg)
+        raise BadRequest(f"`messages[{number}]` must be an object with role and content")
     role = text_field(value, "role", most=20)
     if role not in _ROLES:
-        msg = f"`messages[{number}].role` is {role!r}; expected one of {', '.join(_ROLES)}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`messages[{number}].role` is {role!r}; expected one of {', '.join(_ROLES)}")
     return {"role": role, "content": text_field(value, "content", most=MOST_PROMPT, required=False)}
 
 
 def _stream(body: dict[str, Any]) -> bool:
     value = body.get("stream", True)
     if not isinstance(value, bool):
-        msg = "`stream` must be true or false"
-        raise BadRequest(msg)
+        raise BadRequest("`stream` must be true or false")
     return value
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:
     options = body.get("options") or {}
     if not isinstance(options, dict):
-        msg = "`options` must be an object"
-        raise BadRequest(msg)
+        raise BadRequest("`options` must be an object")
     engine: dict[str, Any] = {"max_tokens": _tokens(options.get("num_predict"))}
     for name, (theirs, least, most) in _OPTIONS.items():
         if (value := options.get(name)) is None:
             continue
         if not is_number(value) or not least <= value <= most:
-            msg = f"`options.{name}` must be a number from {least:g} to {most:g}"
-            raise BadRequest(msg)
+            raise BadRequest(f"`options.{name}` must be a number from {least:g} to {most:g}")
         engine[theirs] = int(value) if isinstance(least, int) else float(value)
     if (stop := options.get("stop")) is not None:
         words = stop if isinstance(stop, list) else [stop]
         if not all(isinstance(word, str) and word for word in words):
-            msg = "`options.stop` must be a string or a list of strings"
-            raise BadRequest(msg)
+            raise BadRequest("`options.stop` must be a string or a list of strings")
         engine["stop"] = words
     return engine
 
@@ -96,6 +90,5 @@ def _tokens(value: object) -> int:
     if value is None:
         return DEFAULT_TOKENS
     if isinstance(value, bool) or not isinstance(value, int) or not -2 <= value <= 2**31:  # noqa: PLR2004 (Ollama's -2)
-        msg = "`options.num_predict` must be a whole number, -2 or more"
-        raise BadRequest(msg)
+        raise BadRequest("`options.num_predict` must be a whole number, -2 or more")
     return min(value, MOST_TOKENS) if value >= 0 else MOST_TOKENS

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 
-class BadRequest(Exception):  # noqa: N818 (named for what the client made, not for our failure)
+class BadRequest(Exception):
     """The client's request cannot be served. `status` is a 4xx code."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -23,8 +23,7 @@ def error_response(message: str, status: int) -> JSONResponse:
 
 
 def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is not a JSON number"
-    raise ValueError(msg)
+    raise ValueError(f"{name} is not a JSON number")
 
 
 async def read_object(request: Request, *, most_bytes: int) -> dict[str, Any]:
@@ -37,11 +36,9 @@ async def read_object(request: Request, *, most_bytes: int) -> dict[str, Any]:
     try:
         value = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        msg = f"the body is not valid JSON: {error}"
-        raise BadRequest(msg) from None
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        msg = f"the body must be a JSON object, not {_kind(value)}"
-        raise BadRequest(msg)
+        raise BadRequest(f"the body must be a JSON object, not {_kind(value)}")
     return value
 
 
@@ -70,19 +67,15 @@ def text_field(body: dict[str, Any], name: str, *, most: int, required: bool = T
     if value is None and not required:
         return ""
     if not isinstance(value, str):
-        msg = f"`{name}` must be a string, not {_kind(value)}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must be a string, not {_kind(value)}")
     if required and not value.strip():
-        msg = f"`{name}` must not be empty"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must not be empty")
     if len(value) > most:
-        msg = f"`{name}` has {len(value)} characters; at most {most} are allowed"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` has {len(value)} characters; at most {most} are allowed")
     try:
         value.encode()
     except UnicodeEncodeError:
-        msg = f"`{name}` is not valid Unicode (a lone surrogate)"
-        raise BadRequest(msg) from None
+        raise BadRequest(f"`{name}` is not valid Unicode (a lone surrogate)") from None
     return value
 
 
@@ -90,11 +83,9 @@ def whole_field(body: dict[str, Any], name: str, *, least: int, most: int, defau
     """Return a whole-number field within [least, most]."""
     value = body.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"`{name}` must be a whole number, not {_kind(value)}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must be a whole number, not {_kind(value)}")
     if not least <= value <= most:
-        msg = f"`{name}` is {value}; expected {least} to {most}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` is {value}; expected {least} to {most}")
     return value
 
 
@@ -104,11 +95,9 @@ def list_field(body: dict[str, Any], name: str, *, most: int, required: bool = T
     if value is None and not required:
         return []
     if not isinstance(value, list):
-        msg = f"`{name}` must be a list, not {_kind(value)}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` must be a list, not {_kind(value)}")
     if not 1 <= len(value) <= most:
-        msg = f"`{name}` has {len(value)} items; expected 1 to {most}"
-        raise BadRequest(msg)
+        raise BadRequest(f"`{name}` has {len(value)} items; expected 1 to {most}")
     return value
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -28,6 +28,7 @@ class LabelledProcess(Collector):
 
 def new_registry(labels: dict[str, str]) -> CollectorRegistry:
     """Return a registry of its own that holds the labelled process metrics."""
+    disable_created_metrics()  # a time of creation for every series doubles a scrape and tells nobody anything
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LabelledProcess(labels))
     return registry

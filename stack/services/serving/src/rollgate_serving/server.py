@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
@@ -22,6 +23,8 @@ def main(
     `build` returns the application, the host and the port. A bad setting ends the process with 2 and one line.
     """
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    # uvicorn finishes running requests, then raises the signal again for the handler that stood before its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         app, host, port = build(Environment(os.environ if environ is None else environ))
     except SettingError as error:

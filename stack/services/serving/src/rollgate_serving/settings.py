@@ -22,8 +22,7 @@ class Environment:
         if value:
             return value
         if default is None:
-            msg = f"{name} is not set; the server cannot start without it"
-            raise SettingError(msg)
+            raise SettingError(f"{name} is not set; the server cannot start without it")
         return default
 
     def number(self, name: str, default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
@@ -34,16 +33,14 @@ class Environment:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or not least <= value <= most:
-            msg = f"{name} is {raw!r}; expected a number from {least:g} to {most:g}"
-            raise SettingError(msg)
+            raise SettingError(f"{name} is {raw!r}; expected a number from {least:g} to {most:g}")
         return value
 
     def whole(self, name: str, default: int, *, least: int = 0, most: int = 2**31) -> int:
         """Return the setting as a whole number within [least, most]."""
         value = self.number(name, default, least=least, most=most)
         if value != int(value):
-            msg = f"{name} is {value:g}; expected a whole number"
-            raise SettingError(msg)
+            raise SettingError(f"{name} is {value:g}; expected a whole number")
         return int(value)
 
     def path(self, name: str) -> Path | None:
