@@ -3,6 +3,7 @@
 import pytest
 
 from harness.model.evidence import Arm
+from harness.paths import share_root
 from harness.pytest_plugin.marks import arm_of, services_of
 from harness.pytest_plugin.recorded import RecordedCase
 from harness.pytest_plugin.target import Target
@@ -37,9 +38,13 @@ def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> N
     dropped: list[pytest.Item] = []
     for item in items:
         needs_run = any(name in _RUNS for name in getattr(item, "fixturenames", ()))
-        if needs_run and target.named and not _declared(item, target):
+        if needs_run and target.named and not (_asked(item, target) and _declared(item, target)):
             dropped.append(item)
             continue
+        if needs_run and target.named:
+            ids = {name for service in services_of(item) for name in _required(target, service)}
+            for name in sorted(ids):
+                item.add_marker(pytest.mark.covers(name))
         reason = _lacking(item, target) if needs_run else ""
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -52,6 +57,19 @@ def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> N
     if target.stack_file:
         kept.sort(key=lambda item: order.get(arm_of(item), 0))
     items[:] = kept
+
+
+def _asked(item: pytest.Item, target: Target) -> bool:
+    """Conformance cases run where system.yaml's `suites` names their folder; what needs the gate alone, everywhere."""
+    if "stack" not in getattr(item, "fixturenames", ()):
+        return True
+    roots = (share_root() / "suites", target.system.root)
+    return any(item.path.is_relative_to(root / suite) for root in roots for suite in target.system.suites)
+
+
+def _required(target: Target, service: str) -> tuple[str, ...]:
+    found = target.requirements.get(service)
+    return found.covers if found else ()
 
 
 def _declared(item: pytest.Item, target: Target) -> bool:

@@ -52,6 +52,14 @@ class Target:
             raise pytest.UsageError(str(error)) from None
 
     @cached_property
+    def requirements(self) -> dict[str, spec.Requirement]:
+        """What the conformance suites hold the system's services to."""
+        try:
+            return spec.load_requirements(self.system.root)
+        except SpecError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @cached_property
     def described(self) -> dict[str, Any]:
         """What stack.json says; empty without --stack-file."""
         if self.stack_file is None:

@@ -4,14 +4,17 @@ from harness.spec.candidates import load_drill, load_release
 from harness.spec.find import find_drill, find_release, find_system
 from harness.spec.folder import load_system, validate
 from harness.spec.published import json_schemas
+from harness.spec.requirements import Requirement, load_requirements
 
 __all__ = [
+    "Requirement",
     "find_drill",
     "find_release",
     "find_system",
     "json_schemas",
     "load_drill",
     "load_release",
+    "load_requirements",
     "load_system",
     "validate",
 ]

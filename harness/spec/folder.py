@@ -18,6 +18,7 @@ from harness.spec.find import no_system
 from harness.spec.objectives import check_objectives, check_plans, check_scenario, stage_id
 from harness.spec.problems import Problems, first, read
 from harness.spec.references import scope_of
+from harness.spec.requirements import requirement_problems
 from harness.spec.schema import FlagsFile, ObjectivesFile, RolloutFile, ScenariosFile, SystemFile
 
 F = TypeVar("F", bound=BaseModel)
@@ -114,5 +115,6 @@ def validate(root: Path) -> list[SpecError]:
         if folder.rollout:
             plans = folder.rollout[1].plans.values()
             stages = {stage_id(stage.id, stage.share) for plan in plans for stage in plan.stages}
+        errors += requirement_problems(root, folder.system[1].services)
         errors += candidate_problems(root, scope_of(folder.system[1]), stages)
     return errors

@@ -255,6 +255,19 @@ class DrillFile(File):
     expect: dict[Name, str] = {}
 
 
+class RequirementSpec(Strict):
+    """What the conformance suites hold a service to: facts by name, and the catalog ids that they prove."""
+
+    covers: list[ObjectiveId] = []
+    facts: dict[Name, str | int | float | bool] = {}
+
+
+class ConformanceFile(File):
+    """conformance.yaml: requirements by service."""
+
+    services: dict[Name, RequirementSpec]
+
+
 KINDS: dict[str, type[File]] = {
     "system": SystemFile,
     "objectives": ObjectivesFile,
@@ -263,4 +276,5 @@ KINDS: dict[str, type[File]] = {
     "flags": FlagsFile,
     "release": ReleaseFile,
     "drill": DrillFile,
+    "conformance": ConformanceFile,
 }
