@@ -13,6 +13,7 @@ from harness.report.svg import BOTTOM, LEFT, Plot
 
 _ARMS = ((Arm.BASELINE, "base"), (Arm.CANDIDATE, "cand"))
 _WIDEST_BAR = 9.0
+_MANY_BOUNDS = 40
 _MOST_THRESHOLDS_OFF = 8.0  # a threshold this many times above the data would press the data flat
 
 
@@ -64,7 +65,7 @@ def counts_over_time(line: Timeline, counts: Counts, *, labelled: bool) -> Marku
     plot = Plot.make(f"{counts.signal} over time", (0, line.length), (0, max(most, 1) * 1.15), height,
                      bottom=BOTTOM if labelled else 8)  # fmt: skip
     _bands(plot, line)
-    plot.axes(_seconds if labelled else None, lambda n: words.number(n) if n == int(n) else "", y_most=3)
+    plot.axes(_seconds if labelled else None, words.number, y_most=3, whole=True)
     width = min(_WIDEST_BAR, 0.42 * (plot.x(line.bin_s) - plot.x(0)))
     for place, (arm, css) in enumerate(_ARMS):
         for at, bad, n in counts.bins[arm]:
@@ -87,9 +88,10 @@ def distribution(latency: Latency) -> Markup:
     slow = max(ms for ms, _share in shown)
     after = next((ms for ms in bounds if ms > slow), slow * 2)
     right = max([after, *(ms for _text, ms in latency.thresholds)]) * 1.25
-    low = 10.0 ** math.floor(math.log10(least / 2))
+    low = min(0.6 * least, 0.008)
     plot = Plot.make(f"distribution of {latency.signal}", (bounds[0] * 0.8, right), (low, 1.0), 330, log=True)
     plot.axes(_milliseconds, _percent)
+    dots = 1.6 if len(bounds) > _MANY_BOUNDS else 2.6
     for share, name in ((0.5, "p50"), (0.05, "p95"), (0.01, "p99"), (0.001, "p99.9")):
         if share >= low:
             plot.line((plot.x.start, plot.y(share)), (plot.x.end, plot.y(share)), "guide")
@@ -100,7 +102,9 @@ def distribution(latency: Latency) -> Markup:
         drawn = [(ms, share) for ms, share in points[arm] if share > 0]
         plot.path([(plot.x.low, 1.0), *drawn], f"line {css}")
         for ms, share in drawn:
-            plot.dot((ms, share), f"fill strong {css}", f"{arm}: {100 * share:.3g} % slower than {words.number(ms)} ms")
+            plot.dot(
+                (ms, share), f"fill strong {css}", f"{arm}: {100 * share:.3g} % slower than {words.number(ms)} ms", dots
+            )
     return plot.svg()
 
 

@@ -60,23 +60,38 @@ def _tone(verdict: Verdict) -> str:
 def _plots(verdict: Verdict, evidence: Sequence[Evidence], kept: Kept) -> dict[str, Any]:
     line = series.timeline(verdict, evidence, kept)
     if line is None:
-        return {"ramp": "", "panels": [], "distributions": [], "bin_s": 0}
+        return {"ramp": "", "panels": [], "distributions": [], "clean": [], "looks": False, "bin_s": 0}
     found = [
         latency
         for latency in series.latencies(line, evidence, kept.limits, verdict)
         if any(h.n for h in latency.whole.values())
     ]
-    bad = series.counts(line, evidence)[:_MOST_PANELS]
+    counted = series.counts(line, evidence)
+    bad = [one for one in counted if any(bad_n for bad_n, _n in one.totals.values())][:_MOST_PANELS]
+    clean = [_said(one) for one in counted if not any(bad_n for bad_n, _n in one.totals.values())]
     panels = [(f"p95 of {one.signal}", "", charts.p95_over_time(line, one, labelled=not bad)) for one in found[:1]]
     for index, counts in enumerate(bad):
         drawn = charts.counts_over_time(line, counts, labelled=index == len(bad) - 1)
-        said = ", ".join(f"{arm} {bad_n:,} of {n:,}" for arm, (bad_n, n) in counts.totals.items())
-        panels.append((counts.signal, said, drawn))
+        panels.append((counts.signal, _said(counts), drawn))
     curves = [(f"{latency.signal}", charts.legend_note(latency), charts.distribution(latency)) for latency in found[:3]]
-    return {"ramp": charts.ramp(line), "panels": panels, "distributions": curves, "bin_s": line.bin_s}
+    return {
+        "ramp": charts.ramp(line),
+        "panels": panels,
+        "distributions": curves,
+        "clean": clean,
+        "looks": bool(line.looks),
+        "bin_s": line.bin_s,
+    }
+
+
+def _said(counts: series.Counts) -> str:
+    totals = ", ".join(f"{arm} {bad:,} of {n:,}" for arm, (bad, n) in counts.totals.items() if n)
+    return f"{counts.signal}: {totals or 'no requests'}"
 
 
 def _bar(judgement: Judgement) -> Markup:
+    if judgement.threshold is None:
+        return Markup()  # nothing to be seen against
     css = f"s-{judgement.status}"
     return interval_bar(judgement.estimate, judgement.interval, judgement.threshold, css)
 

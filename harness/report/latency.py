@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from harness.model.evidence import Evidence
 
+FINE = ".fine"  # the same latencies as the signal before it, in finer buckets: for drawing, not for judging
+
+
+def rank(signal: str, n: int) -> tuple[bool, int, str]:
+    """Order latency signals: what a user waits for (…latency) before its parts, then the busiest."""
+    return (not signal.endswith("latency"), -n, signal)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:

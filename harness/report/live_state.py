@@ -19,7 +19,7 @@ from harness.model.event import (
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import Judgement, StageRecord, Verdict
 from harness.model.plan import StagePlan
-from harness.report.latency import Histogram
+from harness.report.latency import FINE, Histogram, rank
 
 WINDOW_S = 15.0
 _NOTES = 4
@@ -140,13 +140,15 @@ class RunState:
 
 
 def _main_signal(records: Sequence[Evidence]) -> list[Evidence]:
-    """Return the histograms of the signal with the most observations: the arm's main latency."""
+    """Return the histograms of the arm's main latency, in the finest buckets that there are."""
     totals: dict[str, int] = {}
     for record in records:
         if record.kind is Kind.HISTOGRAM:
             totals[record.signal] = totals.get(record.signal, 0) + record.n
-    main = max(totals, key=lambda signal: (totals[signal], signal), default="")
-    return [record for record in records if record.kind is Kind.HISTOGRAM and record.signal == main]
+    main = min(totals, key=lambda signal: rank(signal.removesuffix(FINE), totals[signal]), default="")
+    main = main.removesuffix(FINE)
+    wanted = main + FINE if main + FINE in totals else main
+    return [record for record in records if record.kind is Kind.HISTOGRAM and record.signal == wanted]
 
 
 def _is_error(signal: str) -> bool:

@@ -21,6 +21,7 @@ _STYLES = {
     Status.ERROR: "bold magenta",
     Status.NOT_APPLICABLE: "dim",
 }
+_MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.ERROR: "!"}
 _WORST_SHOWN = 6
 _BAR = 40
 
@@ -79,7 +80,7 @@ def _stages(state: RunState) -> Text:
     for id_ in ids if state.stage in ids else [*ids, state.stage]:
         record = state.ended.get(id_)
         if record:
-            mark = "✓" if record.status is Status.PASS else "✗"
+            mark = _MARKS.get(record.status, "?")
             text.append(f"{mark} {id_}  ", style=_STYLES[record.status])
         elif id_ == state.stage:
             text.append(f"▸ {id_}  ", style="bold cyan")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import StageRecord, Verdict
 from harness.report.kept import Kept
-from harness.report.latency import Histogram
+from harness.report.latency import FINE, Histogram, rank
 
 _MOST_BINS = 90
 _FEWEST_FOR_P95 = 30  # with less in a bin, a p95 is hardly more than the slowest request
@@ -113,20 +113,26 @@ def _counts(line: Timeline, signal: str, records: Sequence[Evidence]) -> Counts:
 def latencies(
     line: Timeline, evidence: Iterable[Evidence], limits: Sequence[tuple[str, str, float]], verdict: Verdict
 ) -> list[Latency]:
-    """Return the client's latencies by signal, the busiest first. Distributions cover the rollout's stages alone."""
+    """Return the client's latencies by signal, the main one first, each in the finest buckets there are.
+
+    Distributions cover the rollout's stages alone.
+    """
     found: dict[str, list[Evidence]] = defaultdict(list)
     for record in evidence:
         if record.kind is Kind.HISTOGRAM and record.source is Source.CLIENT and record.arm is not None:
             found[record.signal].append(record)
     stages = {stage.id for stage in line.stages}
     made: list[tuple[int, Latency]] = []
-    for signal, records in found.items():
+    for signal, coarse in found.items():
+        if signal.endswith(FINE):
+            continue
+        records = found.get(signal + FINE, coarse)
         counted = [r for r in records if not stages or r.stage in stages or (not r.stage and r.share > 0)]
         whole = {arm: Histogram.merged(r for r in counted if r.arm is arm) for arm in Arm}
         mine = _thresholds(signal, limits, verdict)
         p95 = {arm: _p95(line, [r for r in records if r.arm is arm]) for arm in Arm}
         made.append((sum(h.n for h in whole.values()), Latency(signal=signal, p95=p95, whole=whole, thresholds=mine)))
-    return [latency for _n, latency in sorted(made, key=lambda pair: (-pair[0], pair[1].signal))]
+    return [latency for _n, latency in sorted(made, key=lambda pair: rank(pair[1].signal, pair[0]))]
 
 
 def _p95(line: Timeline, records: Sequence[Evidence]) -> list[Point]:
@@ -155,12 +161,12 @@ def _p95(line: Timeline, records: Sequence[Evidence]) -> list[Point]:
 def _thresholds(
     signal: str, limits: Sequence[tuple[str, str, float]], verdict: Verdict
 ) -> tuple[tuple[str, float], ...]:
-    """Return (requirement, ms) of the signal's own bounds; of every bound in ms where nothing says whose they are."""
+    """Return (requirement, ms) of the signal's own bounds; where nothing says whose they are, all go to the latency."""
     said: dict[float, str] = {}
     for of, requirement, ms in limits:
         if of == signal:
             said.setdefault(ms, requirement)
-    if not limits:
+    if not limits and signal.endswith("latency"):
         for j in verdict.judgements:
             if j.unit == "ms" and j.threshold:
                 said.setdefault(j.threshold, j.requirement)

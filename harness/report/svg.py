@@ -85,9 +85,21 @@ class Plot:
             height=height,
         )
 
-    def axes(self, x_label: Callable[[float], str] | None, y_label: Callable[[float], str], *, y_most: int = 4) -> None:
-        """Draw the grid and its labels; no x labels where `x_label` is None (a plot below has them)."""
+    def axes(
+        self,
+        x_label: Callable[[float], str] | None,
+        y_label: Callable[[float], str],
+        *,
+        y_most: int = 4,
+        whole: bool = False,
+    ) -> None:
+        """Draw the grid and its labels; no x labels where `x_label` is None (a plot below has them).
+
+        `whole` marks whole numbers only: there is no half an error.
+        """
         for value in self.y.ticks(y_most):
+            if whole and value != int(value):
+                continue
             at = self.y(value)
             self.line((self.x.start, at), (self.x.end, at), "grid")
             self.text(self.x.start - 8, at + 4, y_label(value), "tick end")

@@ -65,16 +65,16 @@ def counts(statuses: Sequence[Status]) -> list[tuple[Status, int]]:
 
 
 def number(value: float) -> str:
-    """Write a number with about four significant digits, thousands parted, no trailing zeros.
+    """Write a number with about three significant digits, thousands parted, no trailing zeros.
 
     >>> number(5000.0), number(0.01234), number(-3.14159), number(0)
-    ('5,000', '0.01234', '-3.142', '0')
+    ('5,000', '0.0123', '-3.14', '0')
     """
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "not a number"
     if value == 0:
         return "0"
-    digits = max(0, 3 - math.floor(math.log10(abs(value))))
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{min(digits, 8)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

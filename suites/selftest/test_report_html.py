@@ -195,3 +195,31 @@ def test_the_page_is_made_in_under_two_seconds() -> None:
 
     assert time.monotonic() - began < 2
     assert len(html) < 400_000
+
+
+def test_latencies_are_drawn_from_the_finest_buckets_and_the_main_one_first() -> None:
+    """A load that hands in `query.service` and `query.latency.fine` as well: latency leads, drawn from the fine one."""
+    run = made_run()
+    fine_bounds = tuple(0.001 * 1.1**i for i in range(100))
+    extra = []
+    for record in run.evidence:
+        if record.signal == "query.latency":
+            counts = (0,) * 30 + (record.n,) + (0,) * 70
+            extra.append(replace(record, signal="query.latency.fine", bounds=fine_bounds, counts=counts))
+            extra.append(replace(record, signal="query.service"))
+    html = _page(replace(run, evidence=(*extra, *run.evidence)))
+    figures = re.findall(r"<figcaption><b>([^<]+)</b>", html)
+
+    assert figures.index("p95 of query.latency") < figures.index("query.latency") < figures.index("query.service")
+    assert "query.latency.fine" not in html
+    assert "p95 17" in html.partition('id="latency"')[2]  # 0.001 * 1.1 ** 30 = 17.4 ms
+
+
+def test_signals_without_a_single_bad_event_are_said_not_drawn() -> None:
+    """No empty plots: a sentence with the counts."""
+    run = made_run()
+    clean = tuple(replace(r, bad=0) if r.signal == "query.error" else r for r in run.evidence)
+    html = _page(replace(run, evidence=clean))
+
+    assert re.search(r"None at all: query\.error: baseline 0 of \d+, candidate 0 of 1,\d+", html)
+    assert "<b>query.error</b>" not in html
