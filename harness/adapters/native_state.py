@@ -30,11 +30,11 @@ class RunState:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             sweep(self.root.parent)
             self.root.mkdir(mode=0o700)
-            self.instances.mkdir()
             self._lock = os.open(self.root / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             owner = {"pid": os.getpid(), "run_id": run_id, "shm_prefixes": list(shm_prefixes)}
             os.write(self._lock, json.dumps(owner).encode())
+            self.instances.mkdir()
         except OSError as error:
             msg = f"cannot keep the run's state in {self.root}: {error.strerror}"
             raise EnvironmentProblem(msg, mend="free space there, or set ROLLGATE_CACHE to another folder") from error
