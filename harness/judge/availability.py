@@ -8,6 +8,7 @@ from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.status import Status
 
 _DOWN_AFTER = 2  # consecutive bad probes
+_FLAPPING = 3  # bad probes, if they are more than a fifth: well at the moment, but not shown to be
 _CRASH_LOOP = 2  # exits that nobody asked for
 
 
@@ -145,6 +146,8 @@ class AvailabilityTrial:
                 return f"{name} was not probed for {look.at - state.last_s:.0f} s"
             if state.bad_row:
                 return f"{name}: the newest probe is bad ({state.note or 'no answer'}); the next one decides"
+            if state.bad >= _FLAPPING and state.bad > state.probes / 5:
+                return f"{name} comes and goes: {state.bad} of {state.probes} probes bad"
             other = Arm.BASELINE if arm is Arm.CANDIDATE else Arm.CANDIDATE
             if arm is not None and (signal, other) not in arms:
                 return f"{signal} is probed on the {arm} only"

@@ -43,8 +43,9 @@ class GrowthTrial:
     seconds of the candidate's traffic (a tenth of the planned bakes, 5 s to 60 s) and of the rest the first
     quarter of its exposure are skipped: allocators and caches fill then, a leak goes on; the baseline is
     warm. A baseline that shrinks counts as one that stands still. Evidence to fail is looked at when 8, 16,
-    32, ... blocks are full, with half of what is left of alpha each time; a pass needs the upper bound within
-    the threshold.
+    32, ... blocks are left, with half of what is left of alpha each time, and the newer half of them must show
+    the growth too; a pass needs the upper bound within the threshold. A warm-up that is longer than what is
+    skipped counts as growth.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -99,10 +100,12 @@ class GrowthTrial:
             self._look_to_fail()
 
     def _look_to_fail(self) -> None:
-        if len(self._blocks) >= self._next_look:
+        warm = self._warm()
+        if len(warm) >= self._next_look:
             self._alpha_left /= 2
             slope, half = self._slope(1 - self._alpha_left)
-            if slope - half > self._terms.threshold and not self._failed:
+            goes_on = _rate(warm[len(warm) // 2 :], Arm.CANDIDATE)[0] > self._terms.threshold
+            if slope - half > self._terms.threshold and goes_on and not self._failed:
                 self._failed = f"shown above {slope - half:.1f}"
             self._next_look *= 2
         if len(self._blocks) >= _MOST:
@@ -110,13 +113,13 @@ class GrowthTrial:
                 left.join(right)
             self._blocks = self._blocks[::2]
             self._joined *= 2
-            self._next_look = _MOST
+            self._next_look = _MOST // 2
 
     def _warm(self) -> list[_Block]:
-        """Return the blocks after the first quarter of the candidate's exposure, but never too few."""
+        """Return the blocks after the first quarter of the candidate's exposure."""
         quarter = 0.25 * sum(block.exposed[Arm.CANDIDATE] for block in self._blocks)
         first, exposed = 0, 0.0
-        while exposed < quarter and len(self._blocks) - first > _FEWEST:
+        while first < len(self._blocks) and exposed + self._blocks[first].exposed[Arm.CANDIDATE] <= quarter:
             exposed += self._blocks[first].exposed[Arm.CANDIDATE]
             first += 1
         return self._blocks[first:]
@@ -132,7 +135,7 @@ class GrowthTrial:
 
     def find(self, look: Look) -> Finding:
         """Judge the slopes so far."""
-        count = len(self._blocks)
+        count = len(self._warm())
         if count < _FEWEST:
             return missing(
                 look, f"{count} of {_FEWEST} blocks of readings after the first {self._skip_s:g} s", fatal=False

@@ -1,0 +1,194 @@
+"""Candidate against baseline within the same intervals: bets that are fair, drift that cancels, faults that are named."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judge_streams import events, latencies, objective_of, plan_of, verdict_on
+from scipy.stats import binom
+
+from harness.judge import Judge
+from harness.judge.bets import Counts, nearest
+from harness.judge.pairing import Pairing
+from harness.model.evidence import Arm, Source
+from harness.model.objective import Against, Measure
+from harness.model.status import Status
+
+pytestmark = pytest.mark.selftest
+
+C, B = Arm.CANDIDATE, Arm.BASELINE
+ONE_POINT = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE)
+STRICT = objective_of(Measure.RATIO, "q.error", 0, "points", against=Against.BASELINE)
+P95 = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASELINE, quantile=0.95)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    n_c=st.integers(0, 6), n_b=st.integers(0, 6), p_c=st.floats(0.01, 0.95), p_b=st.floats(0.01, 0.95),
+    margin=st.sampled_from([0.0, 0.01, 0.1, 0.3]), q=st.floats(0.0, 1.0), inside=st.floats(0.0, 1.0),
+)  # fmt: skip
+def test_a_bet_is_fair_under_every_point_of_its_null(n_c, n_b, p_c, p_b, margin, q, inside):  # noqa: PLR0917 - drawn
+    """Exactly, by summing over all outcomes: the mean of e is at most 1 wherever the null holds."""
+    above = p_c > p_b + margin
+    if math.isclose(p_c, p_b + margin, abs_tol=1e-6) or p_b + margin >= 1:
+        return
+    theta_b = q * (1 - margin)
+    edge = theta_b + margin
+    theta_c = inside * edge if above else edge + inside * (1 - edge)
+    mean = sum(
+        math.exp(Counts(bad_c, n_c, bad_b, n_b).log_e(p_c, p_b, margin))
+        * binom.pmf(bad_c, n_c, theta_c) * binom.pmf(bad_b, n_b, theta_b)
+        for bad_c, bad_b in product(range(n_c + 1), range(n_b + 1))
+    )  # fmt: skip
+    assert mean <= 1 + 1e-6
+
+
+@given(p_c=st.floats(0.01, 0.6), p_b=st.floats(0.01, 0.6), weight=st.floats(0.01, 0.99))
+def test_the_nearest_null_without_a_margin_is_the_pooled_share(p_c, p_b, weight):
+    """The closed form of the strict comparison."""
+    assert nearest(p_c, p_b, weight, 0.0)[0] == pytest.approx(weight * p_c + (1 - weight) * p_b)
+
+
+def _errors(seconds, rate_c, rate_b, n=20, seed=1):
+    rng = np.random.default_rng(seed)
+    for at in range(seconds):
+        for arm, rate in ((B, rate_b), (C, rate_c)):
+            share = rate(at) if callable(rate) else rate
+            yield events("q.error", arm, at, n, int(rng.binomial(n, share)))
+
+
+def test_errors_of_three_percent_against_a_clean_baseline_fail_and_are_counted():
+    """The baseline's rate is nothing at all: no power may be lost to that."""
+    judgement = verdict_on(ONE_POINT, list(_errors(60, 0.03, 0.0)))
+    assert judgement.status is Status.FAIL
+    assert "against baseline 0 of 1200 (0.0 %)" in judgement.reason
+    assert "beyond the margin of 1 points" in judgement.reason
+
+
+def test_a_clean_candidate_is_shown_to_be_within_the_margin():
+    """Nothing bad on 25 seconds of 20 requests: inconclusive; on 40: shown within one point."""
+    assert verdict_on(ONE_POINT, list(_errors(15, 0.0, 0.0))).status is Status.INCONCLUSIVE
+    assert verdict_on(ONE_POINT, list(_errors(60, 0.0, 0.0))).status is Status.PASS
+
+
+def test_an_excess_within_the_margin_is_not_rolled_back():
+    """One per mille more errors, for ever: within one point."""
+    judgement = verdict_on(ONE_POINT, list(_errors(400, 0.011, 0.01, n=50)))
+    assert judgement.status is Status.PASS
+
+
+def test_a_drift_that_both_arms_share_cancels():
+    """Errors rise from 1 to 20 % while the candidate's share rises: pooled counts would convict it."""
+    rng = np.random.default_rng(2)
+    records = []
+    for at in range(200):
+        share, p = 0.1 + 0.8 * at / 200, 0.01 + 0.19 * at / 200
+        for arm, n in ((B, int(100 * (1 - share))), (C, int(100 * share))):
+            records.append(events("q.error", arm, at, n, int(rng.binomial(n, p))))
+    judgement = verdict_on(ONE_POINT, records)
+    assert judgement.status is not Status.FAIL
+    assert judgement.estimate == pytest.approx(0, abs=1.0)
+
+
+def test_300_good_rollouts_with_two_objectives_stay_within_alpha():
+    """No margin at all, a look after every interval: at most alpha (5 %) of 300 rollouts ever fail."""
+    rng = np.random.default_rng(3)
+    plan = plan_of(alpha=0.05)
+    failed = 0
+    for _ in range(300):
+        judge = Judge([STRICT, objective_of(Measure.RATIO, "q.wrong", 0, "points", against=Against.BASELINE, id="x")],
+                      plan)  # fmt: skip
+        for at in range(60):
+            for signal, p in (("q.error", 0.02), ("q.wrong", 0.2)):
+                judge.observe([events(signal, arm, at, 20, int(rng.binomial(20, p))) for arm in (B, C)])
+        failed += any(j.status is Status.FAIL for j in judge.look(at=60, stage="50", final=False))
+    assert failed <= 300 * 0.05
+
+
+def test_one_terrible_interval_decides_nothing():
+    """Every request of one second fails on the candidate, and none ever again."""
+    records = list(_errors(60, lambda at: 1.0 if at == 30 else 0.0, 0.0))
+    assert verdict_on(ONE_POINT, records).status is not Status.FAIL
+
+
+def test_unpaired_intervals_are_not_compared():
+    """The candidate alone has no concurrent control."""
+    judgement = verdict_on(ONE_POINT, [events("q.error", C, at, 20, 5) for at in range(50)])
+    assert judgement.status is Status.INCONCLUSIVE
+    assert "both arms" in judgement.reason
+
+
+def test_records_that_come_late_find_their_partner():
+    """An interval with a slow request closes after younger ones; scrapes of two targets start apart."""
+    pairing = Pairing()
+    assert pairing.add(events("s", B, 10.0, 1)) == []
+    assert pairing.add(events("s", B, 11.0, 1)) == []
+    pairs = pairing.add(events("s", C, 11.4, 1)) + pairing.add(events("s", C, 10.4, 1))
+    assert [(b.start_s, c.start_s) for b, c in pairs if b and c] == [(11.0, 11.4), (10.0, 10.4)]
+
+
+def _latencies(seconds, factor, *, signal="q.latency.fine", seed=1, n=20, warmup=10):
+    rng = np.random.default_rng(seed)
+    draw = lambda: np.exp(np.log(0.019) + 0.4675 * rng.standard_normal(n))  # noqa: E731 - a distribution
+    for at in range(warmup):
+        yield latencies(signal, B, at, draw(), stage="warmup")
+    for at in range(warmup, warmup + seconds):
+        yield latencies(signal, B, at, draw())
+        yield latencies(signal, C, at, draw() * factor)
+
+
+def test_a_p95_sixty_percent_up_fails_and_both_values_are_told():
+    """Margin 30 %."""
+    judgement = verdict_on(P95, list(_latencies(90, 1.6)))
+    assert judgement.status is Status.FAIL
+    assert "candidate's p95" in judgement.reason and "against the baseline's" in judgement.reason
+    assert judgement.estimate == pytest.approx(60, abs=25)
+
+
+def test_an_equal_p95_is_shown_within_the_margin():
+    """The bound on the ratio is what passes, not the estimate."""
+    assert verdict_on(P95, list(_latencies(5, 1.0))).status is Status.INCONCLUSIVE
+    judgement = verdict_on(P95, list(_latencies(90, 1.0)))
+    assert judgement.status is Status.PASS
+    assert judgement.interval is not None and judgement.interval[1] <= 30.5
+
+
+def test_an_equal_p95_survives_a_common_slowdown():
+    """Both arms become four times slower in the middle."""
+    rng = np.random.default_rng(5)
+    records = list(_latencies(1, 1.0))
+    for at in range(20, 120):
+        slow = 4.0 if at > 60 else 1.0
+        for arm in (B, C):
+            records.append(latencies("q.latency.fine", arm, at, slow * np.exp(-4 + 0.5 * rng.standard_normal(20))))
+    assert verdict_on(P95, records).status is not Status.FAIL
+
+
+def test_the_finer_twin_is_judged_where_it_is_there():
+    """Coarse evidence alone is used too; with both, the finer one speaks."""
+    coarse = list(_latencies(90, 1.6, signal="q.latency"))
+    fine = list(_latencies(90, 1.0))
+    assert verdict_on(P95, coarse).status is Status.FAIL
+    both = [record for pair in zip(coarse, fine, strict=True) for record in pair]
+    assert verdict_on(P95, both).status is Status.PASS
+
+
+def test_two_sources_of_one_objective_give_two_judgements():
+    """Both are needed: what Prometheus has not seen is not proven by the client."""
+    objective = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE,
+                             sources=(Source.CLIENT, Source.PROMETHEUS))  # fmt: skip
+    judge = Judge([objective], plan_of())
+    judge.observe(list(_errors(60, 0.0, 0.0)))
+    found = {j.source: j.status for j in judge.look(at=60, stage="50", final=False)}
+    assert found == {"client": Status.PASS, "prometheus": Status.INCONCLUSIVE}
+
+
+def test_a_plans_margin_overrides_the_objectives():
+    """The same evidence: beyond one point, within ten."""
+    records = list(_errors(60, 0.04, 0.0))
+    assert verdict_on(ONE_POINT, records).status is Status.FAIL
+    wide = verdict_on(ONE_POINT, records, plan=plan_of(margins=(("it", 10.0),)))
+    assert (wide.status, wide.threshold) == (Status.PASS, 10.0)

@@ -1,0 +1,253 @@
+"""Probes, restarts, suites, Prometheus, the router and the load generator: whose fault it is, and what is never a pass."""
+
+import math
+
+import numpy as np
+import pytest
+from judge_streams import events, gauge, objective_of, plan_of, verdict_on
+
+from harness.judge import Judge, overall
+from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
+from harness.model.objective import Against, Measure, Severity
+from harness.model.status import Status
+
+pytestmark = pytest.mark.selftest
+
+C, B = Arm.CANDIDATE, Arm.BASELINE
+HEALTH = objective_of(Measure.AVAILABILITY, "health", sources=(Source.PROBE,))
+RESTARTS = objective_of(Measure.AVAILABILITY, "restarts", sources=(Source.PROBE,))
+COLLECTED = objective_of(Measure.COLLECTED, "metrics", sources=(Source.PROMETHEUS,))
+ASSIGNED = objective_of(Measure.ASSIGNMENT, "assignment")
+SUITE = objective_of(Measure.SUITE, "suite", sources=(Source.SUITE,))
+ERRORS = objective_of(Measure.RATIO, "q.error", 5, "%")
+
+
+def probes(rows):
+    """Turn {signal@arm: "++-"} into rounds of probes, a second apart; "+" is well, "." is not asked."""
+    arms = {"b": B, "c": C, "": None}
+    return sorted(
+        (
+            events(name.partition("@")[0], arms[name.partition("@")[2]], float(at), 1, int(sign == "-"),
+                   source=Source.PROBE, unit=Unit.PROBE, note="refused" if sign == "-" else "")
+            for name, signs in rows.items() for at, sign in enumerate(signs) if sign != "."
+        ),
+        key=lambda record: record.start_s,
+    )  # fmt: skip
+
+
+WELL = {"health.gateway@b": "++++", "health.gateway@c": "++++", "health.redis": "++++"}
+
+
+@pytest.mark.parametrize(
+    "rows, final, status",
+    [
+        pytest.param(WELL, False, Status.PASS, id="everything is well"),
+        pytest.param(WELL | {"health.gateway@c": "++--"}, False, Status.FAIL, id="the candidate is down"),
+        pytest.param(WELL | {"health.gateway@c": "--++"}, False, Status.FAIL, id="the candidate was down"),
+        pytest.param(WELL | {"health.gateway@c": "+++-"}, False, Status.INCONCLUSIVE, id="one bad probe"),
+        pytest.param(WELL | {"health.gateway@c": "+++-"}, True, Status.FAIL, id="one bad probe at the end"),
+        pytest.param(WELL | {"health.gateway@c": "+-+-+-+"}, False, Status.INCONCLUSIVE, id="never two in a row"),
+        pytest.param(WELL | {"health.gateway@b": "++--"}, False, Status.ERROR, id="the baseline is down"),
+        pytest.param(WELL | {"health.redis": "++--"}, False, Status.ERROR, id="a shared service is down"),
+        pytest.param(WELL | {"health.redis": "--++"}, False, Status.PASS, id="a shared service came back"),
+        pytest.param(
+            WELL | {"health.gateway@c": "++--", "health.gateway@b": "++--"}, False, Status.ERROR, id="both arms down"
+        ),
+        pytest.param(
+            WELL | {"health.gateway@c": "++--", "health.gateway@b": "+++-"}, False, Status.ERROR, id="the twin follows"
+        ),
+        pytest.param(
+            WELL | {"health.gateway@c": "++--", "health.redis": "+++-"}, False, Status.ERROR, id="redis goes too"
+        ),
+        pytest.param({"health.gateway@c": "++--", "health.redis": "++++"}, False, Status.ERROR, id="no twin known"),
+        pytest.param({"health.gateway@b": "++++"}, True, Status.ERROR, id="the candidate was never probed"),
+        pytest.param({}, False, Status.INCONCLUSIVE, id="nothing probed yet"),
+        pytest.param({}, True, Status.ERROR, id="nothing was ever probed"),
+    ],
+)
+def test_availability_blames_the_right_one(rows, final, status):
+    """Two bad probes in a row are down; it is the release's only while its twin and all that is shared are well."""
+    assert verdict_on(HEALTH, probes(rows), final=final).status is status
+
+
+def test_probes_that_stopped_are_not_a_pass():
+    """The newest probe is a minute old."""
+    judge = Judge([HEALTH], plan_of())
+    judge.observe(probes(WELL))
+    assert judge.look(at=64.0, stage="50", final=False)[0].status is Status.INCONCLUSIVE
+    assert judge.look(at=64.0, stage="50", final=True)[0].status is Status.ERROR
+
+
+@pytest.mark.parametrize(
+    "exits, status",
+    [((0, 0), Status.PASS), ((0, 1), Status.INCONCLUSIVE), ((0, 2), Status.FAIL), ((1, 2), Status.ERROR),
+     ((1, 0), Status.ERROR)],
+)  # fmt: skip
+def test_a_crash_loop_is_two_unasked_exits_of_the_candidate_alone(exits, status):
+    """(baseline, candidate) exits."""
+    records = [gauge("restarts", arm, 0.0, float(n), source=Source.PROBE) for arm, n in zip((B, C), exits, strict=True)]
+    assert verdict_on(RESTARTS, records).status is status
+
+
+def test_restarts_that_were_never_read_are_an_error_at_the_end():
+    """No gauge, no pass."""
+    assert verdict_on(RESTARTS, []).status is Status.INCONCLUSIVE
+    assert verdict_on(RESTARTS, [], final=True).status is Status.ERROR
+
+
+@pytest.mark.parametrize(
+    "signs, final, status",
+    [("++", False, Status.PASS), ("+-", False, Status.INCONCLUSIVE), ("+-", True, Status.ERROR),
+     ("--", False, Status.ERROR), ("--+", False, Status.PASS), ("", True, Status.ERROR)],
+)  # fmt: skip
+def test_missing_series_are_an_error_and_never_the_releases(signs, final, status):
+    """Collections from Prometheus, good or bad."""
+    records = [events("metrics", None, float(at), 1, int(s == "-"), source=Source.PROMETHEUS, note="series gone")
+               for at, s in enumerate(signs)]  # fmt: skip
+    assert verdict_on(COLLECTED, records, final=final).status is status
+
+
+def assigned(share, true, seconds, seed=1, **changes):
+    rng = np.random.default_rng(seed)
+    return [
+        Evidence(**{"kind": Kind.ASSIGNMENT, "source": Source.CLIENT, "signal": "assignment", "start_s": float(at),
+                    "end_s": at + 1.0, "stage": "10", "share": share, "n": 13, "bad": int(rng.binomial(13, true)),
+                    **changes})
+        for at in range(seconds)
+    ]  # fmt: skip
+
+
+def test_a_router_that_sends_twice_the_share_is_an_error():
+    """10 % asked, 20 % sent, found within a minute of 13 new sessions a second."""
+    judgement = verdict_on(ASSIGNED, assigned(0.1, 0.2, 60))
+    assert judgement.status is Status.ERROR
+    assert "misroutes" in judgement.reason
+
+
+def test_a_router_that_keeps_the_share_passes_once_a_doubled_one_would_have_been_found():
+    """Ten seconds are too few."""
+    assert verdict_on(ASSIGNED, assigned(0.1, 0.1, 10)).status is Status.INCONCLUSIVE
+    assert verdict_on(ASSIGNED, assigned(0.1, 0.1, 60)).status is Status.PASS
+
+
+def test_assignments_of_a_transition_are_not_counted():
+    """Sessions seen while the limit moves belong to no share."""
+    assert verdict_on(ASSIGNED, assigned(0.1, 0.9, 60, stage="")).n == 0
+
+
+def test_good_routers_are_not_accused():
+    """2,000 rollouts at 10, 50 and 95 %: the alarm at 1000 allows two."""
+    rng = np.random.default_rng(4)
+    accused = 0
+    for _ in range(400):
+        judge = Judge([ASSIGNED], plan_of())
+        at = 0.0
+        for share in (0.1, 0.5, 0.95):
+            n = rng.poisson(13, 15)
+            for units, bad in zip(n, rng.binomial(n, share), strict=True):
+                judge.observe([Evidence(kind=Kind.ASSIGNMENT, source=Source.CLIENT, signal="assignment", start_s=at,
+                                        end_s=at + 1, stage="s", share=share, n=int(units), bad=int(bad))])  # fmt: skip
+                at += 1
+        accused += judge.look(at=at, stage="s", final=True)[0].status is Status.ERROR
+    assert accused <= 2
+
+
+def case(arm, bad, at=0.0, n=1):
+    return events("suite.it", arm, at, n, bad, source=Source.SUITE, unit=Unit.CASE, stage="smoke", note="the case says")
+
+
+@pytest.mark.parametrize(
+    "records, final, status",
+    [
+        ([case(C, 0), case(B, 0)], True, Status.PASS),
+        ([case(C, 1), case(B, 0)], False, Status.FAIL),
+        ([case(C, 1), case(B, 1)], False, Status.ERROR),
+        ([case(None, 1)], False, Status.ERROR),
+        ([case(C, 0, n=0)], True, Status.NOT_APPLICABLE),
+        ([], False, Status.INCONCLUSIVE),
+        ([], True, Status.ERROR),
+    ],
+)
+def test_a_suites_case_fails_the_release_only_when_the_candidate_alone_breaks_it(records, final, status):
+    """Cases that bear the objective's id."""
+    assert verdict_on(SUITE, records, final=final).status is status
+
+
+def load(signs, start=0):
+    return [events("load", None, float(at), 1, int(s == "-"), source=Source.PROBE, note="a worker is lost")
+            for at, s in enumerate(signs, start)]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad, sound", [(0, Status.PASS), (10, Status.FAIL)])
+def test_what_a_faulty_load_generator_measured_neither_passes_nor_fails(bad, sound):
+    """Trusted; doubted after one bad report; an error after two, and at the end after one; trusted again after five."""
+    records = [events("q.error", arm, float(at), 20, bad if arm is C else 0) for at in range(20) for arm in (B, C)]
+    judge = Judge([ERRORS], plan_of())
+    judge.observe([*records, *load("++")])
+
+    def status(final=False):
+        return judge.look(at=21.0, stage="50", final=final)[0].status
+
+    assert status() is sound
+    judge.observe(load("-", 2))
+    assert status() is Status.INCONCLUSIVE
+    assert status(final=True) is Status.ERROR
+    judge.observe(load("-", 3))
+    assert status() is Status.ERROR
+    judge.observe(load("+", 4))
+    assert status() is Status.ERROR
+    judge.observe(load("++++", 5))
+    assert status() is sound
+
+
+def test_a_dead_prometheus_turns_its_judgements_into_errors_and_not_the_clients():
+    """Two collections in a row found nothing."""
+    objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.CLIENT, Source.PROMETHEUS))
+    judge = Judge([objective], plan_of())
+    judge.observe([events("q.error", C, 0.0, 200, source=s) for s in (Source.CLIENT, Source.PROMETHEUS)])
+    judge.observe([events("metrics", None, float(at), 1, 1, source=Source.PROMETHEUS, note="away") for at in (1, 2)])
+    found = {j.source: j.status for j in judge.look(at=3.0, stage="50", final=False)}
+    assert found == {"client": Status.PASS, "prometheus": Status.ERROR}
+
+
+def test_missing_data_is_never_a_pass():
+    """At the end: an error where no instrument ever reported, inconclusive where a sound one saw nothing."""
+    assert verdict_on(ERRORS, [], final=True).status is Status.ERROR
+    assert verdict_on(ERRORS, load("++"), final=True).status is Status.INCONCLUSIVE
+
+
+CORRUPT = {
+    "twice": lambda: [events("q.error", C, 0.0, 500), events("q.error", C, 0.0, 500)],
+    "nan time": lambda: [events("q.error", C, 0.0, 500), events("q.error", C, math.nan, 500, end_s=math.nan)],
+    "inf share": lambda: [events("q.error", C, 0.0, 500), events("q.error", C, 1.0, 500, share=math.inf)],
+    "wrong kind": lambda: [events("q.error", C, 0.0, 500), gauge("q.error", C, 1.0, 3.0, source=Source.CLIENT)],
+}
+
+
+@pytest.mark.parametrize("what", CORRUPT)
+def test_corrupt_evidence_is_an_error_for_good(what):
+    """What came before and after it passes on its own."""
+    records = [*CORRUPT[what](), events("q.error", C, 7.0, 500)]
+    judgement = verdict_on(ERRORS, records)
+    assert judgement.status is Status.ERROR
+    assert "corrupt evidence" in judgement.reason
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_gauge_that_is_no_number_of_bytes_is_an_error(value):
+    """NaN, infinite or negative memory."""
+    memory = objective_of(Measure.GROWTH, "memory", 2, "MB/min", against=Against.BASELINE,
+                          sources=(Source.PROMETHEUS,))  # fmt: skip
+    assert verdict_on(memory, [gauge("memory", C, 0.0, value)]).status is Status.ERROR
+
+
+def test_the_whole_is_merged_from_guardrails_alone():
+    """A warning that fails decides nothing; no guardrail at all is an error."""
+    warning = objective_of(Measure.RATIO, "q.error", 5, "%", id="w", severity=Severity.WARNING)
+    records = [events("q.error", C, float(at), 20, 20) for at in range(5)]
+    judge = Judge([warning, HEALTH], plan_of())
+    judge.observe([*records, *probes(WELL)])
+    judgements = judge.look(at=5.0, stage="50", final=False)
+    assert [j.status for j in judgements] == [Status.FAIL, Status.PASS]
+    assert overall(judgements) is Status.PASS
+    assert overall(judgements[:1]) is Status.ERROR

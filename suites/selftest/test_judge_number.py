@@ -1,0 +1,127 @@
+"""Ratios and quantiles against a number: exact bounds, many looks, and a machine that both arms suffer from."""
+
+import numpy as np
+import pytest
+from judge_streams import COARSE, events, latencies, objective_of, plan_of, verdict_on
+
+from harness.judge import Judge
+from harness.judge.binomial import log_evidence_above, lower_bound, needed_to_pass, upper_bound
+from harness.model.evidence import Arm
+from harness.model.objective import Measure
+from harness.model.status import Status
+
+pytestmark = pytest.mark.selftest
+
+C, B = Arm.CANDIDATE, Arm.BASELINE
+ERRORS = objective_of(Measure.RATIO, "q.error", 5, "%")
+P95 = objective_of(Measure.QUANTILE, "q.latency", 1000, "ms", quantile=0.95)
+
+
+@pytest.mark.parametrize(
+    "bad, limit, least",
+    [(0, 0.05, 90), (1, 0.05, 130), (5, 0.05, 259), (0, 0.01, 459), (1, 0.01, 662), (10, 0.01, 2010)],
+)
+def test_the_least_number_of_requests_that_passes_is_the_published_one(bad, limit, least):
+    """MLPerf's early stopping at 99 %: with t over the limit, so many requests pass and one fewer does not."""
+    assert upper_bound(bad, least, 0.99) <= limit
+    assert upper_bound(bad, least - 1, 0.99) > limit
+
+
+def test_bounds_of_nothing_seen_bound_nothing():
+    """No unit, no bound."""
+    assert upper_bound(0, 0, 0.99) == 1.0
+    assert lower_bound(0, 0, 0.99) == 0.0
+
+
+def test_a_clean_candidate_passes_and_says_how_many_it_needs_before():
+    """89 clean requests are one too few for 5 % at 99 %; 90 are enough."""
+    early = verdict_on(ERRORS, [events("q.error", C, 0, 89)])
+    assert (early.status, early.needed) == (Status.INCONCLUSIVE, 1)
+    assert verdict_on(ERRORS, [events("q.error", C, 0, 90)]).status is Status.PASS
+
+
+def test_a_failing_candidate_fails_with_its_counts():
+    """15 % errors against a limit of 5 % and a clean baseline."""
+    records = [events("q.error", arm, at, 20, 3 if arm is C else 0) for at in range(20) for arm in (B, C)]
+    judgement = verdict_on(ERRORS, records)
+    assert judgement.status is Status.FAIL
+    assert "candidate 60 of 400 (15.0 %)" in judgement.reason
+    assert judgement.estimate == pytest.approx(15.0)
+
+
+def test_what_the_baseline_misses_too_is_an_error_not_the_releases_failure():
+    """Both arms at 15 %: the machine."""
+    records = [events("q.error", arm, at, 20, 3) for at in range(20) for arm in (B, C)]
+    judgement = verdict_on(ERRORS, records)
+    assert judgement.status is Status.ERROR
+    assert "baseline misses it too" in judgement.reason
+
+
+def test_a_baseline_that_cannot_be_shown_to_hold_it_and_looks_as_bad_is_an_error():
+    """The candidate surely fails; of the baseline only 10 requests are known, 2 of them bad."""
+    records = [events("q.error", C, at, 20, 4) for at in range(20)] + [events("q.error", B, 0, 10, 2)]
+    assert verdict_on(ERRORS, records).status is Status.ERROR
+
+
+def test_transitions_warm_up_and_smoke_are_not_judged():
+    """Bad evidence of unjudged stages is no evidence at all."""
+    records = [events("q.error", C, at, 20, 20, stage=s) for at, s in enumerate(("", "warmup", "smoke"))]
+    assert verdict_on(ERRORS, records).n == 0
+    assert verdict_on(ERRORS, records).status is Status.INCONCLUSIVE
+
+
+def test_an_objective_of_one_stage_reads_only_that_stage():
+    """`stages: ["50"]` leaves the evidence of stage 25 out."""
+    objective = objective_of(Measure.RATIO, "q.error", 5, "%", stages=("50",))
+    records = [events("q.error", C, 0, 300, stage="25"), events("q.error", C, 1, 30)]
+    assert verdict_on(objective, records).n == 30
+
+
+def test_a_quantile_is_a_share_above_a_bucket_bound():
+    """p95 <= 1000 ms: 90 quick answers pass, in ms; 20 % slow ones fail."""
+    passed = verdict_on(P95, [latencies("q.latency", C, 0, [0.015] * 90, COARSE)])
+    assert passed.status is Status.PASS
+    assert passed.estimate is not None and passed.estimate < 25
+    slow = [latencies("q.latency", arm, at, [0.02] * 8 + [2.0 if arm is C else 0.02] * 2, COARSE)
+            for at in range(20) for arm in (B, C)]  # fmt: skip
+    failed = verdict_on(P95, slow)
+    assert failed.status is Status.FAIL
+    assert "slower than 1000 ms" in failed.reason
+
+
+def test_a_threshold_that_is_no_bucket_bound_is_an_error_not_a_guess():
+    """1001 ms lies between two bounds."""
+    odd = objective_of(Measure.QUANTILE, "q.latency", 1001, "ms", quantile=0.95)
+    judgement = verdict_on(odd, [latencies("q.latency", C, 0, [0.02] * 500, COARSE)])
+    assert judgement.status is Status.ERROR
+    assert "no bucket bound" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [objective_of(Measure.RATIO, "q.error", 0, "%"), objective_of(Measure.RATIO, "q.error", 5, "ms"),
+     objective_of(Measure.QUANTILE, "q.latency", 5, "ms"),
+     objective_of(Measure.QUANTILE, "q.latency", 5, "ms", quantile=0.9, comparator=">=")],
+)  # fmt: skip
+def test_an_objective_that_means_nothing_is_refused(objective):
+    """A limit of nothing, a wrong unit, a quantile without its level or turned round."""
+    with pytest.raises(ValueError, match="objective it"):
+        Judge([objective], plan_of())
+
+
+def test_looking_after_every_request_does_not_raise_false_alarms():
+    """At the limit itself (5 %), a look after each of 2000 requests: at most alpha of 400 streams ever alarm."""
+    rng = np.random.default_rng(1)
+    alarms = 0
+    for _ in range(400):
+        bad = np.cumsum(rng.random(2000) < 0.05)
+        alarms += any(log_evidence_above(int(bad[n]), n + 1, 0.05) >= np.log(20) for n in range(9, 2000, 10))
+    assert alarms <= 400 * 0.05 + 2 * np.sqrt(400 * 0.05)
+
+
+def test_needed_agrees_with_the_bound_that_it_promises():
+    """After so many more at the same rate the bound is within the limit."""
+    more = needed_to_pass(1, 60, 0.05, 0.99)
+    assert more is not None
+    assert upper_bound(int(1 + more / 60), 60 + more, 0.99) <= 0.05
+    assert needed_to_pass(6, 100, 0.05, 0.99) is None
