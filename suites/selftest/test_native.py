@@ -204,14 +204,8 @@ def test_a_taken_port_that_others_were_told_names_port_and_holder(
 ) -> None:
     """A neighbour was started with the address already."""
     native = Native(command=("${python}", "${system}/app.py"), env=(("PORT", "${port.http}"), ("TOLD", "${app.http}")))
-    late = Native(
-        command=(
-            "${python}",
-            "-c",
-            f"import time; time.sleep(0.5); {SERVE}"),
-        ),
-        env=(("PORT", "${port.http}"),),
-    )
+    code = f"import time; time.sleep(0.5); {SERVE}"
+    late = Native(command=("${python}", "-c", code), env=(("PORT", "${port.http}"),))
     system = system_of(app_service(native=late), app_service("neighbour", native=native))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken_first(monkeypatch, listener)
@@ -347,7 +341,7 @@ def test_the_state_of_dead_runs_is_swept_and_of_live_ones_kept(tmp_path: Path) -
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.15, None])
 def test_a_provider_killed_at_any_moment_leaves_nothing(tmp_path: Path, delay_s: float | None) -> None:
-    """kill -9 while starting, at several moments, and once all is up: clean within 5 s."""
+    """Kill -9 while starting, at several moments, and once all is up: clean within 5 s."""
     need("haproxy")
     command = [sys.executable, "-c", HARNESS, str(Path(__file__).parent), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as harness:
