@@ -184,7 +184,10 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One finished test case of a suite. `covers` are catalog ids, `arm` whom it was about ("" the stack)."""
+    """One finished test case of a suite.
+
+    `covers` are catalog ids, proven at `level` (live, simulated or static); `arm` is whom it was about ("" the stack).
+    """
 
     name: str
     outcome: str  # passed, failed, error, skipped
@@ -192,6 +195,7 @@ class Case:
     message: str
     seconds: float
     arm: str = ""
+    level: str = "live"
 
 
 class Suites(Protocol):

@@ -109,6 +109,7 @@ def read_cases(path: Path) -> tuple[list[Case], bool]:
                     message=str(raw["message"]),
                     seconds=float(raw["seconds"]),
                     arm=str(raw["arm"]),
+                    level=str(raw["level"]),
                 )
             )
         except (ValueError, KeyError, TypeError):

@@ -12,7 +12,7 @@ _ARM = "rollgate_arm"
 
 
 class CaseWriter:
-    """Writes one line a case: name, outcome, covers, message, seconds, arm; and {"end": exit code} at the end."""
+    """Writes one line a case, as harness.ports.Case, and {"end": exit code} at the end."""
 
     def __init__(self, path: Path) -> None:
         """Write to `path`, which is replaced."""
@@ -38,6 +38,7 @@ class CaseWriter:
             report.nodeid, {"name": report.nodeid, "outcome": "passed", "message": "", "seconds": 0.0}
         )
         case["covers"] = [value for name, value in properties if name == "covers"]
+        case["level"] = next((value for name, value in properties if name == "covers_level"), "live")
         case["arm"] = next((value for name, value in properties if name == _ARM), "")
         case["seconds"] += report.duration
         if report.failed:
@@ -59,6 +60,7 @@ class CaseWriter:
                     "message": last_line(str(report.longrepr)),
                     "covers": [],
                     "arm": "",
+                    "level": "live",
                     "seconds": 0.0,
                 }
             )

@@ -21,7 +21,7 @@ MARKERS = (
     "selftest: proves the harness itself",
     "covers(id, ..., level='live'): the catalog ids that a test proves, at level live, simulated or static",
     "arm(name): the arm that a test is about",
-    "service(name, ...): the services of the inventory that a test needs; deselected where none is declared",
+    "service(name, ...): whom a test is about, and the other services that it needs; deselected where one is missing",
     "flags: needs a system with feature flags; deselected where it has none",
 )
 

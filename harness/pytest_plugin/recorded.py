@@ -41,6 +41,9 @@ class RecordedCase(pytest.Item):
         case = recorded(self.config.stash[TARGET].gate().cases, self.nodeid)
         if case is None:
             raise RecordedCaseError("the gate ended before this case ran: see its verdict")
+        for place, (name, _) in enumerate(self.user_properties):
+            if name == "covers_level":
+                self.user_properties[place] = (name, case.level)
         if case.outcome == "skipped":
             pytest.skip(case.message or "skipped in the gate")
         if case.outcome != "passed":

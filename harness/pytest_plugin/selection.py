@@ -3,6 +3,7 @@
 import pytest
 
 from harness.model.evidence import Arm
+from harness.model.judgement import ServiceKind
 from harness.paths import share_root
 from harness.pytest_plugin.marks import arm_of, services_of
 from harness.pytest_plugin.recorded import RecordedCase
@@ -42,9 +43,9 @@ def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> N
             dropped.append(item)
             continue
         if needs_run and target.named:
-            ids = {name for service in services_of(item) for name in _required(target, service)}
-            for name in sorted(ids):
-                item.add_marker(pytest.mark.covers(name))
+            level = "simulated" if _is_stand_in(item, target) else "live"
+            for name in _proven(item, target):
+                item.add_marker(pytest.mark.covers(name, level=level))
         reason = _lacking(item, target) if needs_run else ""
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -67,9 +68,17 @@ def _asked(item: pytest.Item, target: Target) -> bool:
     return any(item.path.is_relative_to(root / suite) for root in roots for suite in target.system.suites)
 
 
-def _required(target: Target, service: str) -> tuple[str, ...]:
-    found = target.requirements.get(service)
+def _proven(item: pytest.Item, target: Target) -> tuple[str, ...]:
+    """Return the ids that conformance.yaml names for the first service of a case's mark: whom the case is about."""
+    services = services_of(item)
+    found = target.requirements.get(services[0]) if services else None
     return found.covers if found else ()
+
+
+def _is_stand_in(item: pytest.Item, target: Target) -> bool:
+    """Whether the service that a case is about is a stand-in on the stack that is up."""
+    kinds = {str(one.get("name")): one.get("kind") for one in target.described.get("services", ())}
+    return any(kinds.get(name) == ServiceKind.STAND_IN for name in services_of(item)[:1])
 
 
 def _declared(item: pytest.Item, target: Target) -> bool:

@@ -64,20 +64,26 @@ def read_levels(files: Iterable[Path]) -> dict[str, str]:
         except (OSError, ET.ParseError) as error:
             raise SpecError(f"{path}: no junit.xml: {error}", key="--junit", mend="run the tests first") from None
         for case in cases:
-            ids, level = _borne(case)
+            borne = _borne(case)
             if case.find("failure") is not None or case.find("error") is not None:
-                spoiled |= ids
+                spoiled |= borne.keys()
             elif case.find("skipped") is None:
-                passed |= {name: _better(passed.get(name), level) for name in ids}
+                passed |= {name: _better(passed.get(name), level) for name, level in borne.items()}
     return {name: level for name, level in passed.items() if name not in spoiled}
 
 
-def _borne(case: ET.Element) -> tuple[set[str], str]:
-    """Return the ids that a case bears and its level; cases of other tools that name no level are live."""
-    properties = [(item.get("name"), str(item.get("value"))) for item in case.iter("property")]
-    ids = {value for name, value in properties if name == "covers"}
-    levels = [value for name, value in properties if name == "covers_level" and value in LEVELS]
-    return ids, min(levels, key=LEVELS.index) if levels else LEVELS[-1]
+def _borne(case: ET.Element) -> dict[str, str]:
+    """Return the ids that a case bears, each with the level that follows it; live where none does."""
+    borne: dict[str, str] = {}
+    last = ""
+    for item in case.iter("property"):
+        name, value = item.get("name"), str(item.get("value"))
+        if name == "covers":
+            last = value
+            borne[last] = LEVELS[-1]
+        elif name == "covers_level" and last and value in LEVELS:
+            borne[last] = value
+    return borne
 
 
 def _better(old: str | None, new: str) -> str:
@@ -104,7 +110,7 @@ def print_coverage(
     as_json: bool,
     echo: Callable[[str], None],
 ) -> int:
-    """Print the table (or JSON) through `echo` and return the exit code: 0 when nothing asked for is missing, else 1."""
+    """Print the table (or JSON) through `echo`; return 0 when nothing that was asked for is missing, else 1."""
     found = coverage(catalog, junit, systems=systems)
     if as_json:
         echo(json.dumps({"systems": found.systems, "whole": found.whole()}, indent=1))

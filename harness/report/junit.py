@@ -59,11 +59,10 @@ def _properties(parent: ET.Element) -> ET.Element:
     return ET.SubElement(parent, "properties") if found is None else found
 
 
-def _covers(element: ET.Element, ids: Sequence[str]) -> None:
+def _covers(element: ET.Element, ids: Sequence[str], level: str = "live") -> None:
     for catalog_id in ids:
         ET.SubElement(_properties(element), "property", name="covers", value=catalog_id)
-        # A gate's findings come from parts that ran: the best of the three levels.
-        ET.SubElement(_properties(element), "property", name="covers_level", value="live")
+        ET.SubElement(_properties(element), "property", name="covers_level", value=level)
 
 
 def _judged(suite: ET.Element, verdict: Verdict, judgement: Judgement) -> None:
@@ -105,7 +104,7 @@ def _case(suite: ET.Element, case: Case) -> None:
     element = ET.SubElement(
         suite, "testcase", classname=_clean(module), name=_clean(name), time=f"{max(0.0, case.seconds):.3f}"
     )
-    _covers(element, words.catalog_ids(*case.covers))
+    _covers(element, words.catalog_ids(*case.covers), case.level)
     if case.arm:
         ET.SubElement(_properties(element), "property", name="arm", value=case.arm)
     message = _clean(case.message)
