@@ -41,8 +41,8 @@ wheel: setup  ## build the wheel into dist/
 images:  ## build the container images
 	@echo 'images: there are no Dockerfiles yet; the docker provider comes later' >&2; exit 4
 
-bench: setup  ## the quick benches
-	$(BIN)/rollgate bench judge --quick
+bench: setup  ## time a gate by phase
+	$(BIN)/rollgate bench gate --system $(SYSTEM)
 
 clean:  ## remove what was generated, .venv included; the cache folder stays
 	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
