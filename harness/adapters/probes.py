@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import httpx
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.system import Check, Health, Service, System
@@ -75,6 +77,7 @@ class Asker:
             password=question.secret or None,
             socket_timeout=self._timeout,
             socket_connect_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 0),  # by default it tries for seconds: a probe tells how things are now
         )
         try:
             client.ping()  # pyright: ignore[reportUnknownMemberType] - redis-py types it by overloads
