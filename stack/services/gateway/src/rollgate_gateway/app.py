@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> Starlette:
         opening = asyncio.create_task(parts.cache.open())
         yield
         opening.cancel()
+        await asyncio.wait([opening])
         await parts.cache.close()
         await parts.http.close()
 

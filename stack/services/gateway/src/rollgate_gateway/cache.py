@@ -87,6 +87,7 @@ class Cache:
         """Close the connections."""
         if self._client is not None:
             await self._client.aclose()
+            await self._client.connection_pool.disconnect()  # a pool that was handed in is ours to close
 
     async def _call(self, command: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (Redis' own types)
         if self._client is None or not self._breaker.passes(time.monotonic()):
@@ -117,6 +118,6 @@ def _new_client(url: str, password: str) -> Any:  # noqa: ANN401 (imported late,
         socket_timeout=ANSWER_S,
         socket_connect_timeout=CONNECT_S,
         retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
+        protocol=2,  # nothing of the third protocol is needed, and its greeting costs a round trip
     )
     return Redis(connection_pool=pool)

@@ -63,7 +63,7 @@ class Triton:
             b"".join([header, *(tensor.raw for tensor in tensors)]),
             {HEADER: str(len(header)), "Content-Type": "application/octet-stream"},
         )
-        length = dict(headers).get(HEADER, "")
+        length = headers.get(HEADER, "")
         if not length.isdigit():
             raise UpstreamError("triton", f"{model} answered without binary tensors")
         return raw[int(length) :]
