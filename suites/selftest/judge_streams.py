@@ -216,11 +216,15 @@ def simulate(objectives: Sequence[Objective], plan: StagePlan, truth: Truth, see
             event = rollout.Look(at=world.now, judgements=judgements)
         state, actions = rollout.step(plan, state, event)
     return Outcome(
-        decision=state.decision, cause=state.cause, seconds=world.now - began, reason=state.reason, judgements=judgements
+        decision=state.decision,
+        cause=state.cause,
+        seconds=world.now - began,
+        reason=state.reason,
+        judgements=judgements,
     )
 
 
-def plan_of(**changes) -> StagePlan:
+def plan_of(**changes: object) -> StagePlan:
     """Return a plan of one stage "50" at 50 %, with `changes`."""
     values = {
         "name": "test", "stages": (Stage(id="50", share=50.0, min_bake_s=5.0, max_bake_s=60.0),), "warmup_s": 5.0,
@@ -229,7 +233,7 @@ def plan_of(**changes) -> StagePlan:
     return StagePlan(**values)
 
 
-def objective_of(measure: Measure, signal: str, threshold: float = 0.0, unit: str = "", **changes) -> Objective:
+def objective_of(measure: Measure, signal: str, threshold: float = 0.0, unit: str = "", **changes: object) -> Objective:
     """Return an objective called "it"."""
     return Objective(
         **{"id": "it", "requirement": "it holds", "signal": signal, "measure": measure, "threshold": threshold,
@@ -237,7 +241,7 @@ def objective_of(measure: Measure, signal: str, threshold: float = 0.0, unit: st
     )  # fmt: skip
 
 
-def events(signal: str, arm: Arm | None, at: float, n: int, bad: int = 0, **changes) -> Evidence:
+def events(signal: str, arm: Arm | None, at: float, n: int, bad: int = 0, **changes: object) -> Evidence:
     """Return one second of events from the client in stage "50"."""
     return Evidence(
         **{"kind": Kind.EVENTS, "source": Source.CLIENT, "signal": signal, "arm": arm, "start_s": at,
@@ -246,7 +250,7 @@ def events(signal: str, arm: Arm | None, at: float, n: int, bad: int = 0, **chan
 
 
 def latencies(
-    signal: str, arm: Arm | None, at: float, seconds: Sequence[float], bounds: np.ndarray = _FINE, **changes
+    signal: str, arm: Arm | None, at: float, seconds: Sequence[float], bounds: np.ndarray = _FINE, **changes: object
 ) -> Evidence:
     """Return one second of latencies from the client in stage "50", in fine buckets."""
     return Evidence(
@@ -255,7 +259,7 @@ def latencies(
     )  # fmt: skip
 
 
-def gauge(signal: str, arm: Arm, at: float, value: float, **changes) -> Evidence:
+def gauge(signal: str, arm: Arm, at: float, value: float, **changes: object) -> Evidence:
     """Return one reading from Prometheus in stage "50"."""
     return Evidence(
         **{"kind": Kind.GAUGE, "source": Source.PROMETHEUS, "signal": signal, "arm": arm, "start_s": at, "end_s": at,

@@ -1,6 +1,7 @@
-"""Candidate against baseline within the same intervals: bets that are fair, drift that cancels, faults that are named."""
+"""Candidate against baseline within the same intervals: fair bets, drift that cancels, faults that are named."""
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
@@ -13,13 +14,14 @@ from scipy.stats import binom
 from harness.judge import Judge
 from harness.judge.bets import Counts, nearest
 from harness.judge.pairing import Pairing
-from harness.model.evidence import Arm, Source
+from harness.model.evidence import Arm, Evidence, Source
 from harness.model.objective import Against, Measure
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
 C, B = Arm.CANDIDATE, Arm.BASELINE
+Rate = float | Callable[[int], float]
 ONE_POINT = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE)
 STRICT = objective_of(Measure.RATIO, "q.error", 0, "points", against=Against.BASELINE)
 P95 = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASELINE, quantile=0.95)
@@ -30,7 +32,9 @@ P95 = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASEL
     n_c=st.integers(0, 6), n_b=st.integers(0, 6), p_c=st.floats(0.01, 0.95), p_b=st.floats(0.01, 0.95),
     margin=st.sampled_from([0.0, 0.01, 0.1, 0.3]), q=st.floats(0.0, 1.0), inside=st.floats(0.0, 1.0),
 )  # fmt: skip
-def test_a_bet_is_fair_under_every_point_of_its_null(n_c, n_b, p_c, p_b, margin, q, inside):  # noqa: PLR0917 - drawn
+def test_a_bet_is_fair_under_every_point_of_its_null(
+    *, n_c: int, n_b: int, p_c: float, p_b: float, margin: float, q: float, inside: float
+):
     """Exactly, by summing over all outcomes: the mean of e is at most 1 wherever the null holds."""
     above = p_c > p_b + margin
     if math.isclose(p_c, p_b + margin, abs_tol=1e-6) or p_b + margin >= 1:
@@ -47,12 +51,12 @@ def test_a_bet_is_fair_under_every_point_of_its_null(n_c, n_b, p_c, p_b, margin,
 
 
 @given(p_c=st.floats(0.01, 0.6), p_b=st.floats(0.01, 0.6), weight=st.floats(0.01, 0.99))
-def test_the_nearest_null_without_a_margin_is_the_pooled_share(p_c, p_b, weight):
+def test_the_nearest_null_without_a_margin_is_the_pooled_share(p_c: float, p_b: float, weight: float):
     """The closed form of the strict comparison."""
     assert nearest(p_c, p_b, weight, 0.0)[0] == pytest.approx(weight * p_c + (1 - weight) * p_b)
 
 
-def _errors(seconds, rate_c, rate_b, n=20, seed=1):
+def _errors(seconds: int, rate_c: Rate, rate_b: Rate, n: int = 20, seed: int = 1) -> Iterator[Evidence]:
     rng = np.random.default_rng(seed)
     for at in range(seconds):
         for arm, rate in ((B, rate_b), (C, rate_c)):
@@ -130,7 +134,9 @@ def test_records_that_come_late_find_their_partner():
     assert [(b.start_s, c.start_s) for b, c in pairs if b and c] == [(11.0, 11.4), (10.0, 10.4)]
 
 
-def _latencies(seconds, factor, *, signal="q.latency.fine", seed=1, n=20, warmup=10):
+def _latencies(
+    seconds: int, factor: float, *, signal: str = "q.latency.fine", seed: int = 1, n: int = 20, warmup: int = 10
+) -> Iterator[Evidence]:
     rng = np.random.default_rng(seed)
     draw = lambda: np.exp(np.log(0.019) + 0.4675 * rng.standard_normal(n))  # noqa: E731 - a distribution
     for at in range(warmup):
@@ -144,7 +150,8 @@ def test_a_p95_sixty_percent_up_fails_and_both_values_are_told():
     """Margin 30 %."""
     judgement = verdict_on(P95, list(_latencies(90, 1.6)))
     assert judgement.status is Status.FAIL
-    assert "candidate's p95" in judgement.reason and "against the baseline's" in judgement.reason
+    assert "candidate's p95" in judgement.reason
+    assert "against the baseline's" in judgement.reason
     assert judgement.estimate == pytest.approx(60, abs=25)
 
 
@@ -153,7 +160,8 @@ def test_an_equal_p95_is_shown_within_the_margin():
     assert verdict_on(P95, list(_latencies(5, 1.0))).status is Status.INCONCLUSIVE
     judgement = verdict_on(P95, list(_latencies(90, 1.0)))
     assert judgement.status is Status.PASS
-    assert judgement.interval is not None and judgement.interval[1] <= 30.5
+    assert judgement.interval is not None
+    assert judgement.interval[1] <= 30.5
 
 
 def test_an_equal_p95_survives_a_common_slowdown():
@@ -162,8 +170,9 @@ def test_an_equal_p95_survives_a_common_slowdown():
     records = list(_latencies(1, 1.0))
     for at in range(20, 120):
         slow = 4.0 if at > 60 else 1.0
-        for arm in (B, C):
-            records.append(latencies("q.latency.fine", arm, at, slow * np.exp(-4 + 0.5 * rng.standard_normal(20))))
+        records += [
+            latencies("q.latency.fine", arm, at, slow * np.exp(-4 + 0.5 * rng.standard_normal(20))) for arm in (B, C)
+        ]
     assert verdict_on(P95, records).status is not Status.FAIL
 
 

@@ -5,7 +5,7 @@ import pytest
 from judge_streams import gauge, objective_of, plan_of, verdict_on
 
 from harness.judge import Judge
-from harness.model.evidence import Arm, Source
+from harness.model.evidence import Arm, Evidence, Source
 from harness.model.objective import Against, Measure
 from harness.model.status import Status
 
@@ -15,7 +15,15 @@ C, B = Arm.CANDIDATE, Arm.BASELINE
 MEMORY = objective_of(Measure.GROWTH, "memory", 20, "MB/min", against=Against.BASELINE, sources=(Source.PROMETHEUS,))
 
 
-def readings(seconds, leak_mb_min=0.0, *, fills_mb=0.0, jump_mb=0.0, baseline_leak=0.0, seed=1):
+def readings(
+    seconds: int,
+    leak_mb_min: float = 0.0,
+    *,
+    fills_mb: float = 0.0,
+    jump_mb: float = 0.0,
+    baseline_leak: float = 0.0,
+    seed: int = 1,
+) -> list[Evidence]:
     """Return readings of both arms a second: half the traffic each."""
     rng = np.random.default_rng(seed)
     records = []

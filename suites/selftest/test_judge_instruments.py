@@ -1,4 +1,4 @@
-"""Probes, restarts, suites, Prometheus, the router and the load generator: whose fault it is, and what is never a pass."""
+"""Probes, restarts, suites, Prometheus, router and load generator: whose fault it is, and what is never a pass."""
 
 import math
 
@@ -22,7 +22,7 @@ SUITE = objective_of(Measure.SUITE, "suite", sources=(Source.SUITE,))
 ERRORS = objective_of(Measure.RATIO, "q.error", 5, "%")
 
 
-def probes(rows):
+def probes(rows: dict[str, str]):
     """Turn {signal@arm: "++-"} into rounds of probes, a second apart; "+" is well, "." is not asked."""
     arms = {"b": B, "c": C, "": None}
     return sorted(
@@ -65,7 +65,7 @@ WELL = {"health.gateway@b": "++++", "health.gateway@c": "++++", "health.redis": 
         pytest.param({}, True, Status.ERROR, id="nothing was ever probed"),
     ],
 )
-def test_availability_blames_the_right_one(rows, final, status):
+def test_availability_blames_the_right_one(rows: dict[str, str], *, final: bool, status: Status):
     """Two bad probes in a row are down; it is the release's only while its twin and all that is shared are well."""
     assert verdict_on(HEALTH, probes(rows), final=final).status is status
 
@@ -83,7 +83,7 @@ def test_probes_that_stopped_are_not_a_pass():
     [((0, 0), Status.PASS), ((0, 1), Status.INCONCLUSIVE), ((0, 2), Status.FAIL), ((1, 2), Status.ERROR),
      ((1, 0), Status.ERROR)],
 )  # fmt: skip
-def test_a_crash_loop_is_two_unasked_exits_of_the_candidate_alone(exits, status):
+def test_a_crash_loop_is_two_unasked_exits_of_the_candidate_alone(exits: tuple[int, int], status: Status):
     """(baseline, candidate) exits."""
     records = [gauge("restarts", arm, 0.0, float(n), source=Source.PROBE) for arm, n in zip((B, C), exits, strict=True)]
     assert verdict_on(RESTARTS, records).status is status
@@ -100,14 +100,15 @@ def test_restarts_that_were_never_read_are_an_error_at_the_end():
     [("++", False, Status.PASS), ("+-", False, Status.INCONCLUSIVE), ("+-", True, Status.ERROR),
      ("--", False, Status.ERROR), ("--+", False, Status.PASS), ("", True, Status.ERROR)],
 )  # fmt: skip
-def test_missing_series_are_an_error_and_never_the_releases(signs, final, status):
+def test_missing_series_are_an_error_and_never_the_releases(signs: str, *, final: bool, status: Status):
     """Collections from Prometheus, good or bad."""
     records = [events("metrics", None, float(at), 1, int(s == "-"), source=Source.PROMETHEUS, note="series gone")
                for at, s in enumerate(signs)]  # fmt: skip
     assert verdict_on(COLLECTED, records, final=final).status is status
 
 
-def assigned(share, true, seconds, seed=1, **changes):
+def assigned(share: float, true: float, seconds: int, seed: int = 1, **changes: object) -> list[Evidence]:
+    """Return seconds of new sessions; `share` is asked, `true` is sent."""
     rng = np.random.default_rng(seed)
     return [
         Evidence(**{"kind": Kind.ASSIGNMENT, "source": Source.CLIENT, "signal": "assignment", "start_s": float(at),
@@ -152,7 +153,8 @@ def test_good_routers_are_not_accused():
     assert accused <= 2
 
 
-def case(arm, bad, at=0.0, n=1):
+def case(arm: Arm | None, bad: int, at: float = 0.0, n: int = 1):
+    """Return one test case that bears the id "it"."""
     return events("suite.it", arm, at, n, bad, source=Source.SUITE, unit=Unit.CASE, stage="smoke", note="the case says")
 
 
@@ -168,24 +170,27 @@ def case(arm, bad, at=0.0, n=1):
         ([], True, Status.ERROR),
     ],
 )
-def test_a_suites_case_fails_the_release_only_when_the_candidate_alone_breaks_it(records, final, status):
+def test_a_suites_case_fails_the_release_only_when_the_candidate_alone_breaks_it(
+    records: list[Evidence], *, final: bool, status: Status
+):
     """Cases that bear the objective's id."""
     assert verdict_on(SUITE, records, final=final).status is status
 
 
-def load(signs, start=0):
+def load(signs: str, start: int = 0):
+    """Return the load generator's reports, "-" for a bad one."""
     return [events("load", None, float(at), 1, int(s == "-"), source=Source.PROBE, note="a worker is lost")
             for at, s in enumerate(signs, start)]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad, sound", [(0, Status.PASS), (10, Status.FAIL)])
-def test_what_a_faulty_load_generator_measured_neither_passes_nor_fails(bad, sound):
+def test_what_a_faulty_load_generator_measured_neither_passes_nor_fails(bad: int, sound: Status):
     """Trusted; doubted after one bad report; an error after two, and at the end after one; trusted again after five."""
     records = [events("q.error", arm, float(at), 20, bad if arm is C else 0) for at in range(20) for arm in (B, C)]
     judge = Judge([ERRORS], plan_of())
     judge.observe([*records, *load("++")])
 
-    def status(final=False):
+    def status(*, final: bool = False) -> Status:
         return judge.look(at=21.0, stage="50", final=final)[0].status
 
     assert status() is sound
@@ -225,7 +230,7 @@ CORRUPT = {
 
 
 @pytest.mark.parametrize("what", CORRUPT)
-def test_corrupt_evidence_is_an_error_for_good(what):
+def test_corrupt_evidence_is_an_error_for_good(what: str):
     """What came before and after it passes on its own."""
     records = [*CORRUPT[what](), events("q.error", C, 7.0, 500)]
     judgement = verdict_on(ERRORS, records)
@@ -234,7 +239,7 @@ def test_corrupt_evidence_is_an_error_for_good(what):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
-def test_a_gauge_that_is_no_number_of_bytes_is_an_error(value):
+def test_a_gauge_that_is_no_number_of_bytes_is_an_error(value: float):
     """NaN, infinite or negative memory."""
     memory = objective_of(Measure.GROWTH, "memory", 2, "MB/min", against=Against.BASELINE,
                           sources=(Source.PROMETHEUS,))  # fmt: skip

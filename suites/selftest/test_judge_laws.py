@@ -1,13 +1,15 @@
 """Laws of judging: same evidence, same judgements; nothing bad makes a verdict better."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge_streams import GOOD, World, events, objective_of, plan_of, researchflow, verdict_on
+from judge_streams import GOOD, World, events, objective_of, researchflow, verdict_on
 
 from harness.judge import Judge
 from harness.model.codec import decode, encode
-from harness.model.evidence import Arm
+from harness.model.evidence import Arm, Evidence
 from harness.model.objective import Against, Measure
 from harness.model.status import Status, merge
 
@@ -18,7 +20,7 @@ RANK = {Status.PASS: 0, Status.INCONCLUSIVE: 1, Status.ERROR: 2, Status.FAIL: 3}
 
 
 @given(st.lists(STATUSES), st.lists(STATUSES), st.lists(STATUSES))
-def test_merging_is_associative_and_commutative(one, two, three):
+def test_merging_is_associative_and_commutative(one: list[Status], two: list[Status], three: list[Status]):
     """Grouping and order do not matter, but for what is empty: that is an error."""
     assert merge([*one, *two]) is merge([*two, *one])
     parts = [part for part in (one, two, three) if set(part) - {Status.NOT_APPLICABLE}]
@@ -26,7 +28,7 @@ def test_merging_is_associative_and_commutative(one, two, three):
 
 
 @given(st.lists(STATUSES), st.sampled_from([Status.FAIL, Status.ERROR, Status.INCONCLUSIVE]))
-def test_adding_something_bad_never_improves_a_merged_status(statuses, worse):
+def test_adding_something_bad_never_improves_a_merged_status(statuses: list[Status], worse: Status):
     """Unless there was nothing: an empty set is an error already."""
     if set(statuses) - {Status.NOT_APPLICABLE}:
         assert RANK[merge([*statuses, worse])] >= RANK[merge(statuses)]
@@ -34,7 +36,9 @@ def test_adding_something_bad_never_improves_a_merged_status(statuses, worse):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), min_size=1, max_size=25), st.data())
-def test_adding_failures_to_the_candidate_never_turns_a_judgement_into_a_pass(rows, data):
+def test_adding_failures_to_the_candidate_never_turns_a_judgement_into_a_pass(
+    rows: list[tuple[int, int]], data: st.DataObject
+):
     """One more bad event in an interval, against a number and against the baseline."""
     index = data.draw(st.integers(0, len(rows) - 1))
     objectives = (
@@ -42,7 +46,7 @@ def test_adding_failures_to_the_candidate_never_turns_a_judgement_into_a_pass(ro
         objective_of(Measure.RATIO, "q.error", 2, "points", against=Against.BASELINE),
     )
 
-    def records(extra):
+    def records(extra: int) -> Iterator[Evidence]:
         for at, (n, bad) in enumerate(rows):
             more = extra if at == index else 0
             yield events("q.error", Arm.BASELINE, float(at), n)
@@ -57,7 +61,7 @@ def test_adding_failures_to_the_candidate_never_turns_a_judgement_into_a_pass(ro
         assert not (before.status is Status.INCONCLUSIVE and after.status is Status.PASS)
 
 
-def _stream(seed):
+def _stream(seed: int) -> list[list[Evidence]]:
     world = World(GOOD, 40.0, seed)
     batches = [world.second("warmup", 0.0) for _ in range(6)]
     return batches + [world.second("50", 0.5) for _ in range(12)]

@@ -7,7 +7,7 @@ from judge_streams import COARSE, events, latencies, objective_of, plan_of, verd
 from harness.judge import Judge
 from harness.judge.binomial import log_evidence_above, lower_bound, needed_to_pass, upper_bound
 from harness.model.evidence import Arm
-from harness.model.objective import Measure
+from harness.model.objective import Measure, Objective
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -21,7 +21,7 @@ P95 = objective_of(Measure.QUANTILE, "q.latency", 1000, "ms", quantile=0.95)
     "bad, limit, least",
     [(0, 0.05, 90), (1, 0.05, 130), (5, 0.05, 259), (0, 0.01, 459), (1, 0.01, 662), (10, 0.01, 2010)],
 )
-def test_the_least_number_of_requests_that_passes_is_the_published_one(bad, limit, least):
+def test_the_least_number_of_requests_that_passes_is_the_published_one(bad: int, limit: float, least: int):
     """MLPerf's early stopping at 99 %: with t over the limit, so many requests pass and one fewer does not."""
     assert upper_bound(bad, least, 0.99) <= limit
     assert upper_bound(bad, least - 1, 0.99) > limit
@@ -81,7 +81,8 @@ def test_a_quantile_is_a_share_above_a_bucket_bound():
     """p95 <= 1000 ms: 90 quick answers pass, in ms; 20 % slow ones fail."""
     passed = verdict_on(P95, [latencies("q.latency", C, 0, [0.015] * 90, COARSE)])
     assert passed.status is Status.PASS
-    assert passed.estimate is not None and passed.estimate < 25
+    assert passed.estimate is not None
+    assert passed.estimate < 25
     slow = [latencies("q.latency", arm, at, [0.02] * 8 + [2.0 if arm is C else 0.02] * 2, COARSE)
             for at in range(20) for arm in (B, C)]  # fmt: skip
     failed = verdict_on(P95, slow)
@@ -103,7 +104,7 @@ def test_a_threshold_that_is_no_bucket_bound_is_an_error_not_a_guess():
      objective_of(Measure.QUANTILE, "q.latency", 5, "ms"),
      objective_of(Measure.QUANTILE, "q.latency", 5, "ms", quantile=0.9, comparator=">=")],
 )  # fmt: skip
-def test_an_objective_that_means_nothing_is_refused(objective):
+def test_an_objective_that_means_nothing_is_refused(objective: Objective):
     """A limit of nothing, a wrong unit, a quantile without its level or turned round."""
     with pytest.raises(ValueError, match="objective it"):
         Judge([objective], plan_of())

@@ -19,7 +19,7 @@ def test_good_releases_are_promoted_within_the_plans_bounds():
 
 
 @pytest.mark.parametrize("name", KNOWN_BAD)
-def test_known_bad_releases_are_failed_by_the_judgement_that_names_them(name):
+def test_known_bad_releases_are_failed_by_the_judgement_that_names_them(name: str):
     """Three seeds each."""
     truth, judgement = KNOWN_BAD[name]
     for seed in range(3):

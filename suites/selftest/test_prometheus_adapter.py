@@ -1,0 +1,184 @@
+"""The Prometheus adapter against a server that answers as Prometheus does, and against one that does not."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from test_prometheus_series import ALL, SYSTEM, row, target
+
+from harness.adapters.prometheus import PrometheusMetrics
+from harness.model.evidence import Arm, Evidence
+
+pytestmark = pytest.mark.selftest
+
+
+@dataclass
+class KnownPrometheus:
+    """Counters of both arms that rise by 10 requests, 1 bad, a scrape; and whatever is planted on top."""
+
+    now: float = 1000.0
+    targets: list[dict[str, object]] = field(default_factory=lambda: list(ALL))
+    without: str = ""  # an arm whose series are gone
+    frozen: bool = False
+    status: int = 200
+    body: bytes = b""
+
+    def answer(self, path: str, query: str) -> bytes:
+        if path == "/api/v1/targets":
+            data = {"activeTargets": self.targets}
+        else:
+            data = {"resultType": "matrix", "result": self._matrix(query)}
+        return json.dumps({"status": "success", "data": data}).encode()
+
+    def _matrix(self, query: str) -> list[dict[str, object]]:
+        last = 1002.0 if self.frozen else self.now
+        ticks = [at for at in range(1000, int(last) + 1) if at > self.now - 30]
+        per_tick = {'req{outcome="error"}': 1, "req": 10}.get(query.partition("[")[0])
+        arms = [arm for arm in ("baseline", "candidate") if arm != self.without]
+        if per_tick:
+            return [row({at: str((at - 1000) * per_tick) for at in ticks}, arm=arm, job="gateway") for arm in arms]
+        return [
+            row({at: str((at - 1000) * n) for at in ticks}, arm=arm, job="gateway", le=le)
+            for arm in arms for le, n in (("100", 9), ("+Inf", 10))
+        ]  # fmt: skip
+
+
+class Clock:
+    """The server's time."""
+
+    def __init__(self, server: KnownPrometheus) -> None:
+        self.server = server
+
+    def now(self) -> float:
+        return self.server.now
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[KnownPrometheus, PrometheusMetrics]]:
+    """A server on a free port, and the adapter connected to it."""
+    known = KnownPrometheus()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            query = parse_qs(parts.query).get("query", [""])[0]
+            body = known.body or known.answer(parts.path, query)
+            self.send_response(known.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{http.server_port}", SYSTEM, Clock(known))
+    try:
+        yield known, metrics
+    finally:
+        metrics.close()
+        http.shutdown()
+        http.server_close()
+        thread.join(5)
+
+
+def split(records: list[Evidence]) -> tuple[list[Evidence], Evidence]:
+    """Return the evidence, and the one report that ends it."""
+    assert [record.signal for record in records].count("metrics") == 1
+    return list(records[:-1]), records[-1]
+
+
+def test_each_new_scrape_becomes_one_record_a_signal_and_arm(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """Three scrapes, nothing new, then one more."""
+    known, metrics = server
+    known.now = 1002.0
+    found, report = split(metrics.collect())
+    assert report.bad == 0
+    assert {(r.signal, r.arm, r.n, r.bad) for r in found if r.signal == "query.error"} == {
+        ("query.error", arm, 10, 1) for arm in Arm
+    }
+    assert len(found) == 2 * 2 * 2
+    assert len(split(metrics.collect())[0]) == 0
+    known.now = 1003.0
+    found, _ = split(metrics.collect())
+    assert {(r.start_s, r.end_s) for r in found} == {(1002.0, 1003.0)}
+
+
+def test_stale_samples_are_a_bad_report(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """The newest is older than three scrapes of a second."""
+    known, metrics = server
+    known.now, known.frozen = 1002.0, True
+    assert split(metrics.collect())[1].bad == 0
+    known.now = 1006.0
+    report = split(metrics.collect())[1]
+    assert report.bad == 1
+    assert "stale" in report.note
+
+
+def test_a_missing_arm_is_a_bad_report_that_names_the_series(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """The baseline's series are gone, its target is up."""
+    known, metrics = server
+    known.now, known.without = 1002.0, "baseline"
+    found, report = split(metrics.collect())
+    assert {record.arm for record in found} == {Arm.CANDIDATE}
+    assert report.bad == 1
+    assert "query.error of the baseline: no series bad" in report.note
+
+
+def test_a_candidate_whose_own_target_is_down_is_left_to_the_release(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """Its process may be crashing: no bad report, but a note on the candidate."""
+    known, metrics = server
+    known.now, known.without = 1002.0, "candidate"
+    known.targets = [ALL[0], target("gateway", "candidate", "down"), *ALL[2:]]
+    found, report = split(metrics.collect())
+    assert {record.arm for record in found} == {Arm.BASELINE}
+    assert (report.bad, report.arm) == (0, Arm.CANDIDATE)
+    assert "job gateway" in report.note
+
+
+def test_a_target_gone_is_a_bad_report_that_names_job_and_instance(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """A shared service's scrape is dead."""
+    known, metrics = server
+    known.now = 1002.0
+    known.targets = [*ALL[:-1], target("redis", health="down")]
+    report = split(metrics.collect())[1]
+    assert report.bad == 1
+    assert "job redis, instance redis:1" in report.note
+
+
+@pytest.mark.parametrize(
+    "status, body", [(503, b""), (200, b"<html>"), (200, b"{}"), (200, b'{"data": []}'), (200, b"[1]")]
+)
+def test_a_server_that_answers_nonsense_never_raises(
+    server: tuple[KnownPrometheus, PrometheusMetrics], status: int, body: bytes
+):
+    """One bad report, no evidence."""
+    known, metrics = server
+    known.status, known.body = status, body
+    found, report = split(metrics.collect())
+    assert found == []
+    assert report.bad == 1
+
+
+def test_a_server_that_is_away_is_one_bad_report():
+    """Nothing listens."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{port}", SYSTEM, Clock(KnownPrometheus()))
+    found, report = split(metrics.collect())
+    assert (found, report.bad) == ([], 1)
+    assert "does not answer" in report.note
+    assert not metrics.ready()
+    metrics.close()
