@@ -38,7 +38,7 @@ def read_catalog(path: Path) -> dict[str, tuple[str, ...]]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}", key="--catalog", mend="name the catalog's file") from None
     heads = [(match.start(), match.group(1)) for match in _SECTION.finditer(text)]
-    ends = [start for start, _ in heads[1:]] + [len(text)]
+    ends = [*(start for start, _ in heads[1:]), len(text)][: len(heads)]
     found = {
         name: tuple(dict.fromkeys(_ID.findall(text[start:end])))
         for (start, name), end in zip(heads, ends, strict=True)
