@@ -35,8 +35,8 @@ class NumberTrial:
     A quantile is a share too: "p95 <= T" is "at most 5 % take longer than T", counted at the bucket bound T.
     Used: both arms' records of judged stages (not warm-up, smoke, transitions). Fails when the anytime-valid
     evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when the
-    exact one-sided upper bound at this look is within the limit. When the baseline looks as bad over the same stages, or
-    over the newest of them, a failure says nothing about the release and becomes an error.
+    exact one-sided upper bound at this look is within the limit. When the baseline looks as bad over the same
+    stages, or over the newest of them, a failure says nothing about the release and becomes an error.
     """
 
     def __init__(self, terms: Terms) -> None:
