@@ -41,9 +41,13 @@ def gate(  # noqa: PLR0917 - the command line's contract
     require_real: Annotated[bool, typer.Option(help="Refuse stand-ins and compressed time.")] = False,
 ) -> None:
     """Bring a system up, roll a release out under load, judge it, report, tear down."""
-    from harness.wiring import run_gate  # noqa: PLC0415 - locust and scipy are slow to import, --help is not
+    # locust and scipy are slow to import, --help must not be
+    from harness import spec  # noqa: PLC0415
+    from harness.wiring import choose_plan, choose_provider, run_gate  # noqa: PLC0415
 
-    with live_view() as view:
+    loaded = spec.load_system(spec.find_system(system))
+    chosen = choose_plan(loaded, choose_provider(provider), plan, time_scale)
+    with live_view(chosen, loaded.objectives) as view:
         result = run_gate(
             system,
             provider=provider,

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -197,13 +198,31 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
         _check_space(out)
         prepare(request.system, cache, note)
 
+    secrets_seen: list[str] = []
+    command = shlex.join(["rollgate", *sys.argv[1:]]) if sys.argv[0].endswith(("rollgate", "main.py")) else ""
+
     def connect(stack: Stack, on_stage: Callable[[str], None]) -> Driver:
+        secrets_seen.extend(stack.secret(name) for name in request.system.secrets)
         return _connect(request, stack, provider, on_stage, journal, store, sink)
 
     def write(verdict: Verdict, cases: Sequence[Case], tails: Mapping[str, str]) -> None:
         store.close()
-        evidence = list(read_evidence(out))
-        write_all(verdict, out, evidence=evidence, cases=cases, log_tails=tails, events=recorder.events)
+        written = write_all(
+            verdict,
+            out,
+            evidence=list(read_evidence(out)),
+            cases=cases,
+            log_tails=tails,
+            events=recorder.events,
+            objectives=request.system.objectives,
+            secrets=secrets_seen,
+            command=command,
+        )
+        for problem in written.problems:
+            note(f"report: {problem}")
+        lost = [problem for problem in written.problems if problem.startswith("verdict.json")]
+        if lost:
+            raise EnvironmentProblem(lost[0], mend="the run ends without a verdict: free space, then run it again")
 
     outside = Outside(
         provider=provider,

@@ -16,7 +16,7 @@ from harness.model.errors import SpecError
 from harness.model.evidence import Source
 from harness.model.judgement import Judgement
 from harness.model.status import ExitCode, Status, merge
-from harness.report.files import write_all
+from harness.report.files import write_again
 from harness.report.verdict_json import decode
 from harness.wiring.gate import choose_plan, compressed
 
@@ -71,7 +71,7 @@ def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
 def report_again(run_dir: Path) -> str:
     """Write a stored run's report files again; return the page's path."""
     verdict = decode(read_verdict(run_dir))
-    write_all(verdict, run_dir, evidence=list(read_evidence(run_dir)), cases=(), log_tails={}, events=())
+    write_again(verdict, run_dir, evidence=list(read_evidence(run_dir)))
     return str(run_dir / "report.html")
 
 
