@@ -31,6 +31,10 @@ class _AbortedError(RollgateError):
     """Another instance failed: this start is over."""
 
 
+class _MachineProblem(EnvironmentProblem):
+    """A service stays down for want of a port or of space: no release can be blamed for it."""
+
+
 class Starter:
     """Brings all instances up; `ready` is called from several threads with (instance, seconds it took)."""
 
@@ -109,7 +113,7 @@ class Starter:
                 self._after_start(instance, scope)
                 return
             self._take_new_ports(instance)
-        raise _failed(instance, "its ports were taken again and again")
+        raise _failed(instance, "its ports were taken again and again", machine=True)
 
     def _launch(self, instance: Instance) -> Scope:
         """Render and start; the instance's ports are let go at the last moment."""
@@ -181,7 +185,7 @@ class Starter:
             self._warn(f"{instance.name}: port {port} was taken by {holder or 'another process'}, choosing another")
             return False
         what = f"port {port} is held by {holder}" if port else "one of its ports was taken for a moment"
-        raise _failed(instance, what, mend="run again; the ports are chosen anew")
+        raise _failed(instance, what, mend="run again; the ports are chosen anew", machine=True)
 
     def _take_new_ports(self, instance: Instance) -> None:
         if instance.process is not None:
@@ -204,18 +208,20 @@ class Starter:
                 raise _failed(instance, f"`{' '.join(command)}` failed: {problem}")
 
 
-def _failed(instance: Instance, why: str, *, mend: str = "") -> EnvironmentProblem:
+def _failed(instance: Instance, why: str, *, mend: str = "", machine: bool = False) -> EnvironmentProblem:
     """Return the error of an instance that stays down, with the end of its log."""
     tail = instance.tail(_TAIL_LINES)
     if _DISK_FULL.search(tail):
         why, mend = f"{why}; the disk is full or a file-size limit was met", "free space, or raise `ulimit -f`"
+        machine = True
     log = f"\n--- {instance.log}\n{tail}" if tail else ""
-    return EnvironmentProblem(f"{instance.name} does not come up: {why}{log}", mend=mend or f"see {instance.log}")
+    kind = _MachineProblem if machine else EnvironmentProblem
+    return kind(f"{instance.name} does not come up: {why}{log}", mend=mend or f"see {instance.log}")
 
 
 def _blames_release(instance: Instance, problem: EnvironmentProblem) -> bool:
     """Whether a start that failed is the candidate's own doing, not the machine's."""
-    machine = _IN_USE.search(problem.message) or _DISK_FULL.search(problem.message) or "port " in problem.message
+    machine = isinstance(problem, _MachineProblem)
     return instance.arm is Arm.CANDIDATE and instance.service.under_release and not machine
 
 

@@ -276,3 +276,13 @@ def test_the_arms_are_those_that_the_releases_say(up: Up) -> None:
     answer = up.client.get("/answer?q=1", headers={"X-Rollgate-Arm": "candidate"})
 
     assert answer.headers["X-Version"] == ARMS[Arm.CANDIDATE].version
+
+
+def test_a_state_folder_longer_than_a_socket_address_works(tmp_path: Path) -> None:
+    """A deep home folder: the path of the admin socket is above 108 bytes."""
+    folder = tmp_path / ("deep" * 25)
+    folder.mkdir()
+    with minimal_up(folder) as up:
+        up.router.set_limit(1000)
+
+        assert up.router.read().limit == 1000

@@ -135,7 +135,7 @@ def test_a_candidate_that_does_not_start_is_the_releases_and_stops_nothing(
     tmp_path: Path, brought_up: list[NativeProvider]
 ) -> None:
     """The release brings a command that exits; the baseline's arm is well."""
-    crash = ("app", ("${python}", "-c", "raise SystemExit('bad release')"))
+    crash = ("app", ("${python}", "-c", "raise SystemExit('bad release: no support for port 80')"))
     events: list[Event] = []
     arms = {Arm.BASELINE: BASELINE, Arm.CANDIDATE: Release(name="crash", version="2", command=(crash,))}
     service = app_service(per_arm=True, under_release=True)
