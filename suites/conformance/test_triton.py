@@ -17,8 +17,9 @@ SETTINGS = 4  # the frame type that a server's half of the preface begins with
 
 
 def test_triton_is_ready(connect: Connect):
-    """GET /v2/health/ready and /v2/health/live answer 200."""
+    """GET /v2/health/ready and /v2/health/live answer 200, and the server says that it is Triton."""
     client = connect("triton", "http")
+    assert client.get("/v2").json().get("name") == "triton"
     for path in ("/v2/health/ready", "/v2/health/live"):
         assert client.get(path).status_code == 200, path
 
