@@ -137,7 +137,7 @@ class Driver:
             for attempt in Retrying(
                 retry=retry_if_exception_type(EnvironmentProblem),
                 stop=stop_after_attempt(3),
-                wait=wait_exponential_jitter(initial=0.1, max=1.0),
+                wait=wait_exponential_jitter(multiplier=0.1, max=1.0),
                 sleep=parts.clock.sleep,
                 reraise=True,
             ):

@@ -117,8 +117,9 @@ def test_the_systems_that_ship_are_sound_and_their_plan_prints_the_same_twice(tm
 
 
 def test_history_survives_broken_folders(tmp_path: Path) -> None:
-    """A folder without a readable verdict is no run, and no error."""
+    """A folder without a readable verdict is listed with its problem, and is no error."""
     (tmp_path / "reports" / "broken").mkdir(parents=True)
     (tmp_path / "reports" / "broken" / "verdict.json").write_text("{")
     done = rollgate("history", "--json", cwd=tmp_path)
-    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    listed = [(run["run_id"], bool(run["problem"])) for run in json.loads(done.stdout)]
+    assert (done.returncode, listed) == (0, [("broken", True)])

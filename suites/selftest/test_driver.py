@@ -180,11 +180,13 @@ def make_rig(folder: Path, statuses: Sequence[Status], router: PlainRouter | Non
     load = SteadyLoad(clock)
     load.start()
     journal = SqliteJournal(folder / "journal.sqlite", who="driver:test", clock=clock)
+    store = EvidenceFiles(folder / "evidence")
+    _OPEN.append((journal, store))
     parts = Parts(
         router=router,
         journal=journal,
         judge=ScriptedJudge(iter(statuses)),
-        store=EvidenceFiles(folder / "evidence"),
+        store=store,
         clock=clock,
         sink=sink,
         load=load,
@@ -193,6 +195,19 @@ def make_rig(folder: Path, statuses: Sequence[Status], router: PlainRouter | Non
         latency_signal="x.latency",
     )
     return Rig(Driver(PLAN, parts), router, flags, journal, sink, load)
+
+
+_OPEN: list[tuple[SqliteJournal, EvidenceFiles]] = []
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    """Close what the rigs of a test opened."""
+    yield
+    while _OPEN:
+        journal, store = _OPEN.pop()
+        journal.close()
+        store.close()
 
 
 def run(rig: Rig) -> None:
@@ -276,7 +291,8 @@ def test_a_refused_move_is_retried_and_then_is_the_environments_fault(tmp_path: 
     rig.router.refusals = 2
     rig.driver.ramp()
     assert rig.driver.state.decision is Decision.PROMOTE
-    dead = make_rig(tmp_path / "b", [Status.PASS]) if (tmp_path / "b").mkdir() is None else rig
+    (tmp_path / "b").mkdir()
+    dead = make_rig(tmp_path / "b", [Status.PASS])
     dead.driver.reconcile()
     dead.router.refusals = 10_000
     dead.driver.ramp()

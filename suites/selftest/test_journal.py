@@ -1,6 +1,8 @@
 """The journal: durable, chained, fenced."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing as closed
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,22 @@ from harness.model.errors import EnvironmentProblem, LostLeaseError
 pytestmark = pytest.mark.selftest
 
 
+_OPEN: list[SqliteJournal] = []
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    """Close the journals that a test opened."""
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+
+
 def make(folder: Path) -> SqliteJournal:
     """Open the journal of `folder`."""
-    return SqliteJournal(folder / "journal.sqlite", who="t", clock=SystemClock())
+    journal = SqliteJournal(folder / "journal.sqlite", who="t", clock=SystemClock())
+    _OPEN.append(journal)
+    return journal
 
 
 def test_entries_survive_and_keep_their_order(tmp_path: Path) -> None:
@@ -34,7 +49,7 @@ def test_a_changed_entry_is_found(tmp_path: Path, column: str) -> None:
     journal = make(tmp_path)
     for n in range(5):
         journal.append("look", {"n": n})
-    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+    with closed(sqlite3.connect(tmp_path / "journal.sqlite")) as db, db:
         changed = f"update entries set {column} = ? where seq = 3"  # noqa: S608 - column names of this test
         db.execute(changed, ("9" if column == "at" else "{}",))
     assert journal.broken_link() == 3
@@ -45,7 +60,7 @@ def test_a_removed_entry_is_found(tmp_path: Path) -> None:
     journal = make(tmp_path)
     for n in range(5):
         journal.append("look", {"n": n})
-    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+    with closed(sqlite3.connect(tmp_path / "journal.sqlite")) as db, db:
         db.execute("delete from entries where seq = 2")
     assert journal.broken_link() == 3
 
