@@ -17,13 +17,16 @@ class Stage:
     """One step of the ramp. `share` is the candidate's share of traffic in percent.
 
     Bakes are seconds, already divided by the time scale. A stage ends early once every guardrail is
-    settled, never before `min_bake_s`, and at the latest at `max_bake_s`.
+    settled, never before `min_bake_s`, and at the latest at `max_bake_s`. `until_proven` keeps it to its
+    longest bake unless every guardrail passes: set where both arms have traffic enough to be compared,
+    because at the last stage only the holdout is left of the baseline.
     """
 
     id: str
     share: float
     min_bake_s: float
     max_bake_s: float
+    until_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

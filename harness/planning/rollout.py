@@ -197,7 +197,8 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
     baked = event.at - state.entered_at
     status = merge(j.status for j in event.judgements if j.severity == "critical")
     late = baked >= stage.max_bake_s
-    if baked >= stage.min_bake_s and _may_go_on(plan, status, event.judgements, last=last, late=late):
+    needs_proof = last or plan.proof == "each" or (stage.until_proven and not late)
+    if baked >= stage.min_bake_s and _may_go_on(status, event.judgements, needs_proof=needs_proof, late=late):
         if last:
             return replace(state, phase=Phase.CONFIRMING), (Confirm(),)
         return _enter(
@@ -209,11 +210,11 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
     return state, _NONE
 
 
-def _may_go_on(plan: StagePlan, status: Status, judgements: Sequence[Judgement], *, last: bool, late: bool) -> bool:
-    """Tell whether a stage may be left: by proof, or (early stages of a `last` plan) for want of doubt."""
+def _may_go_on(status: Status, judgements: Sequence[Judgement], *, needs_proof: bool, late: bool) -> bool:
+    """Tell whether a stage may be left: by proof, or (where none is needed yet) for want of doubt."""
     if status is Status.PASS:
         return True
-    if last or plan.proof == "each" or status is not Status.INCONCLUSIVE:
+    if needs_proof or status is not Status.INCONCLUSIVE:
         return False
     return late or not any(doubtful(j) for j in judgements)
 

@@ -140,6 +140,7 @@ def plan(name: str, spec: PlanSpec) -> StagePlan:
                 share=stage.share,
                 min_bake_s=stage.min_bake_s,
                 max_bake_s=stage.max_bake_s,
+                until_proven=stage.until_proven,
             )
             for stage in spec.stages
         ),

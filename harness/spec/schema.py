@@ -171,6 +171,7 @@ class StageSpec(Strict):
     share: Annotated[float, Field(gt=0, le=100)]
     min_bake_s: Seconds
     max_bake_s: Seconds
+    until_proven: bool = False
     id: str = ""
 
 

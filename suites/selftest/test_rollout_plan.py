@@ -1,6 +1,7 @@
 """The rollout's state machine: what moves traffic, and what never may."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -117,6 +118,16 @@ def test_doubt_keeps_a_stage_to_its_longest_bake() -> None:
     _, calm, _ = drive(make_plan(), [Status.INCONCLUSIVE] * 3, estimate=0.5)
     _, doubt, _ = drive(make_plan(), [Status.INCONCLUSIVE] * 3, estimate=2.0)
     assert (calm, doubt) == ([10, 25], [10])
+
+
+def test_a_stage_until_proven_waits_for_proof_while_both_arms_have_traffic() -> None:
+    """Calm but unproven, such a stage uses its longest bake; proven, it ends at its shortest."""
+    plan = make_plan()
+    waiting = replace(plan, stages=(replace(plan.stages[0], until_proven=True), *plan.stages[1:]))
+    _, open_, _ = drive(waiting, [Status.INCONCLUSIVE] * 3)
+    _, late, _ = drive(waiting, [Status.INCONCLUSIVE] * 4)
+    _, proven, _ = drive(waiting, [Status.PASS] * 2)
+    assert (open_, late, proven) == ([10], [10, 25], [10, 25])
 
 
 def test_a_confirmation_that_fails_undoes_the_promotion() -> None:
