@@ -1,4 +1,4 @@
-"""Small real servers for the gateway's tests: any ASGI application on a free port, a Triton double and a Redis double."""
+"""Small real servers for the gateway's tests: any ASGI application on a free port, doubles of Triton and Redis."""
 
 import asyncio
 import hashlib

@@ -3,18 +3,23 @@
 import base64
 import json
 import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from service_upstreams import client_of
+from starlette.applications import Starlette
+
 from rollgate_faiss import snapshot
 from rollgate_faiss.app import build, create_app
 from rollgate_faiss.instruments import new_instruments
 from rollgate_faiss.store import Store
 from rollgate_serving.settings import Environment, SettingError
-from service_upstreams import client_of
 
 pytestmark = pytest.mark.selftest
 DOCUMENTS = {
@@ -24,7 +29,7 @@ DOCUMENTS = {
 }
 
 
-def _app(folder: Path):
+def _app(folder: Path) -> Starlette:
     return create_app(Store(4, folder), new_instruments("baseline", "1"))
 
 
@@ -33,7 +38,7 @@ async def _filled(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_search_finds_the_nearest_documents_best_first(tmp_path):
+async def test_a_search_finds_the_nearest_documents_best_first(tmp_path: Path):
     """Three documents on three axes; a vector between two of them."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -44,7 +49,7 @@ async def test_a_search_finds_the_nearest_documents_best_first(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_packed_vector_finds_what_the_listed_one_finds(tmp_path):
+async def test_a_packed_vector_finds_what_the_listed_one_finds(tmp_path: Path):
     """The same query as numbers and as base64."""
     packed = base64.b64encode(struct.pack("<4f", 0.2, 0.9, 0, 0)).decode()
     async with client_of(_app(tmp_path)) as client:
@@ -54,7 +59,7 @@ async def test_a_packed_vector_finds_what_the_listed_one_finds(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_keyword_search_finds_documents_by_their_words(tmp_path):
+async def test_a_keyword_search_finds_documents_by_their_words(tmp_path: Path):
     """A word in another inflection; a word that no document has."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -63,7 +68,7 @@ async def test_a_keyword_search_finds_documents_by_their_words(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_known_id_is_replaced_and_not_doubled(tmp_path):
+async def test_a_known_id_is_replaced_and_not_doubled(tmp_path: Path):
     """The same id with another vector."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -91,7 +96,9 @@ BAD_SEARCHES = {
     "k true": b'{"vector": [1, 0, 0, 0], "k": true}',
     "packed and not base64": b'{"vector_b64": "***"}',
     "packed and too short": b'{"vector_b64": "AAAA"}',
-    "packed NaN": json.dumps({"vector_b64": base64.b64encode(struct.pack("<4f", float("nan"), 0, 0, 0)).decode()}).encode(),
+    "packed NaN": json.dumps(
+        {"vector_b64": base64.b64encode(struct.pack("<4f", float("nan"), 0, 0, 0)).decode()}
+    ).encode(),
 }
 BAD_ADDITIONS = {
     "fewer vectors than ids": {"ids": ["a", "b"], "vectors": [[1, 0, 0, 0]]},
@@ -105,7 +112,7 @@ BAD_ADDITIONS = {
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("body", BAD_SEARCHES.values(), ids=BAD_SEARCHES)
-async def test_a_bad_search_is_a_4xx_with_one_sentence(tmp_path, body):
+async def test_a_bad_search_is_a_4xx_with_one_sentence(tmp_path: Path, body: bytes):
     """Every malformed search, against an index that has documents."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -119,7 +126,7 @@ async def test_a_bad_search_is_a_4xx_with_one_sentence(tmp_path, body):
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("body", BAD_ADDITIONS.values(), ids=BAD_ADDITIONS)
-async def test_a_bad_addition_is_refused_and_leaves_the_index_as_it_was(tmp_path, body):
+async def test_a_bad_addition_is_refused_and_leaves_the_index_as_it_was(tmp_path: Path, body: dict[str, list[Any]]):
     """Every malformed addition."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -128,10 +135,10 @@ async def test_a_bad_addition_is_refused_and_leaves_the_index_as_it_was(tmp_path
 
 
 @pytest.mark.asyncio
-async def test_a_huge_body_is_refused_before_it_is_read(tmp_path):
+async def test_a_huge_body_is_refused_before_it_is_read(tmp_path: Path):
     """A search of more than a quarter of a megabyte, with and without a declared length."""
 
-    async def endless():
+    async def endless() -> AsyncIterator[bytes]:
         for _ in range(400):
             yield b" " * 1024
 
@@ -141,7 +148,7 @@ async def test_a_huge_body_is_refused_before_it_is_read(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_saved_index_is_served_again_after_a_restart(tmp_path):
+async def test_a_saved_index_is_served_again_after_a_restart(tmp_path: Path):
     """Save, then a new server over the same folder."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -156,7 +163,7 @@ async def test_a_saved_index_is_served_again_after_a_restart(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_byte_changed_on_disk_is_found_by_the_health_check_and_nothing_is_served(tmp_path):
+async def test_a_byte_changed_on_disk_is_found_by_the_health_check_and_nothing_is_served(tmp_path: Path):
     """The planted violation: one flipped byte in the saved file; then the right byte again."""
     async with client_of(_app(tmp_path)) as client:
         await _filled(client)
@@ -177,7 +184,7 @@ async def test_a_byte_changed_on_disk_is_found_by_the_health_check_and_nothing_i
 
 
 @pytest.mark.asyncio
-async def test_a_server_over_a_corrupt_snapshot_starts_and_says_so(tmp_path):
+async def test_a_server_over_a_corrupt_snapshot_starts_and_says_so(tmp_path: Path):
     """A snapshot damaged before the start; the process must live to report it."""
     path = tmp_path / "damaged.faiss"
     snapshot.write(path, Store(4, tmp_path).encoded())
@@ -190,7 +197,7 @@ async def test_a_server_over_a_corrupt_snapshot_starts_and_says_so(tmp_path):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_any_flipped_bit_of_a_snapshot_is_refused(tmp_path, place, bit):
+def test_any_flipped_bit_of_a_snapshot_is_refused(tmp_path: Path, place: int, bit: int):
     """One bit anywhere in the file."""
     path = tmp_path / "one.faiss"
     snapshot.write(path, Store(4, tmp_path).encoded())
@@ -203,13 +210,13 @@ def test_any_flipped_bit_of_a_snapshot_is_refused(tmp_path, place, bit):
 
 @settings(max_examples=100, deadline=None)
 @given(raw=st.binary(max_size=200))
-def test_bytes_that_are_no_snapshot_are_refused_and_nothing_else(raw):
+def test_bytes_that_are_no_snapshot_are_refused_and_nothing_else(raw: bytes):
     """Arbitrary bytes never decode, and never raise anything but the one error."""
     with pytest.raises(snapshot.CorruptSnapshotError):
         snapshot.decode(raw)
 
 
-def test_a_save_that_stopped_half_way_leaves_the_former_snapshot_in_force(tmp_path):
+def test_a_save_that_stopped_half_way_leaves_the_former_snapshot_in_force(tmp_path: Path):
     """The planted violation: a newer file and a partial one, but no pointer to them."""
     first = snapshot.save(tmp_path, Store(4, tmp_path).encoded())
     (tmp_path / "index-ffffffffffffffff.faiss").write_bytes(b"half")
@@ -218,7 +225,7 @@ def test_a_save_that_stopped_half_way_leaves_the_former_snapshot_in_force(tmp_pa
     snapshot.verified_bytes(first)
 
 
-def test_the_explicit_snapshot_comes_first_then_the_saved_one_then_the_seed(tmp_path):
+def test_the_explicit_snapshot_comes_first_then_the_saved_one_then_the_seed(tmp_path: Path):
     """Three snapshots of different sizes; the start takes the right one."""
     sizes = {}
     for count, name in ((1, "seed"), (2, "saved"), (3, "explicit")):
@@ -233,15 +240,13 @@ def test_the_explicit_snapshot_comes_first_then_the_saved_one_then_the_seed(tmp_
     assert _documents({**values, "FAISS_SNAPSHOT": str(sizes["explicit"])}) == 3
 
 
-def test_a_snapshot_that_does_not_exist_stops_the_start(tmp_path):
+def test_a_snapshot_that_does_not_exist_stops_the_start(tmp_path: Path):
     """A misspelt path is a setting's error, not an empty index."""
     with pytest.raises(SettingError, match="does not exist"):
         build(Environment({"FAISS_DIR": str(tmp_path), "FAISS_SNAPSHOT": str(tmp_path / "none.faiss")}))
 
 
-def _rows(count: int):
-    import numpy as np  # noqa: PLC0415
-
+def _rows(count: int) -> np.ndarray:
     return np.array(DOCUMENTS["vectors"][:count], dtype=np.float32)
 
 

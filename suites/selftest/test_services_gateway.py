@@ -1,4 +1,4 @@
-"""The gateway over a real FAISS index and doubles of Triton, Ollama and Redis: its answers, flags, faults and refusals."""
+"""The gateway over a real FAISS index and doubles of Triton, Ollama and Redis: answers, flags, faults, refusals."""
 
 import asyncio
 import json
@@ -17,6 +17,8 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from service_upstreams import DIMENSION, RedisDouble, TritonDouble, client_of, hashed_vector, ollama_double, serving
+
 from rollgate_faiss.app import create_app as faiss_app
 from rollgate_faiss.instruments import new_instruments
 from rollgate_faiss.store import Store
@@ -27,10 +29,22 @@ from rollgate_gateway.flags import FEATURES, Definitions, LiveFlags, bucket
 from rollgate_gateway.health import FRESH_S
 from rollgate_gateway.settings import Faults
 from rollgate_serving.settings import Environment, SettingError
-from service_upstreams import DIMENSION, RedisDouble, TritonDouble, client_of, hashed_vector, ollama_double, serving
 
 pytestmark = pytest.mark.selftest
-TOPICS = ("cache", "queue", "router", "index", "kernel", "tensor", "token", "replica", "probe", "ledger", "orbit", "enzyme")
+TOPICS = (
+    "cache",
+    "queue",
+    "router",
+    "index",
+    "kernel",
+    "tensor",
+    "token",
+    "replica",
+    "probe",
+    "ledger",
+    "orbit",
+    "enzyme",
+)
 TEXTS = {f"doc-{name}": f"a note on the {name} and how the {name} behaves" for name in TOPICS}
 ALL_ON = dict.fromkeys(FEATURES, 100)
 
@@ -87,19 +101,19 @@ async def stack_in(folder: Path) -> AsyncIterator[Stack]:
         yield stack
 
 
-async def _ask(client: httpx.AsyncClient, topic: str = "kernel", session: str = "s", **body: Any) -> httpx.Response:
+async def _ask(client: httpx.AsyncClient, topic: str = "kernel", session: str = "s", **body: object) -> httpx.Response:
     payload = {"query": f"how does the {topic} behave?", **body}
     return await client.post("/query", json=payload, headers={"X-Session-ID": session})
 
 
 @pytest.mark.asyncio
-async def test_a_query_gets_its_document_first_and_tells_who_answered(tmp_path):
+async def test_a_query_gets_its_document_first_and_tells_who_answered(tmp_path: Path):
     """The plain way through embed, search, re-rank and generate."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         answer = await _ask(client, k=3)
     body = answer.json()
     assert answer.status_code == 200
-    assert [one["id"] for one in body["documents"]][0] == "doc-kernel"
+    assert body["documents"][0]["id"] == "doc-kernel"
     assert len(body["documents"]) == 3
     assert (body["arm"], body["version"], body["cached"], body["tokens"]) == ("candidate", "2.0", False, 8)
     assert (answer.headers["X-Arm"], answer.headers["X-Version"]) == ("candidate", "2.0")
@@ -109,7 +123,7 @@ async def test_a_query_gets_its_document_first_and_tells_who_answered(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_without_ai_inference_the_answer_is_the_best_document(tmp_path):
+async def test_without_ai_inference_the_answer_is_the_best_document(tmp_path: Path):
     """Every flag at zero: keyword search and an extractive answer."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         stack.deploy({})
@@ -122,7 +136,7 @@ async def test_without_ai_inference_the_answer_is_the_best_document(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_every_feature_shows_its_effect(tmp_path):
+async def test_every_feature_shows_its_effect(tmp_path: Path):
     """All flags on: one batched re-rank, half the tokens, a whole answer from the cache at the second time."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         await _ask(client)
@@ -141,7 +155,7 @@ async def test_every_feature_shows_its_effect(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_the_gpu_model_is_asked_only_where_triton_has_one(tmp_path):
+async def test_the_gpu_model_is_asked_only_where_triton_has_one(tmp_path: Path):
     """The flag on, with a GPU instance at hand."""
     async with stack_in(tmp_path) as stack:
         stack.triton.gpu_model = True
@@ -153,7 +167,7 @@ async def test_the_gpu_model_is_asked_only_where_triton_has_one(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_concurrent_queries_are_embedded_in_one_call_under_batch_inference(tmp_path):
+async def test_concurrent_queries_are_embedded_in_one_call_under_batch_inference(tmp_path: Path):
     """Six different questions at once."""
     async with stack_in(tmp_path) as stack:
         stack.deploy(ALL_ON)
@@ -166,7 +180,7 @@ async def test_concurrent_queries_are_embedded_in_one_call_under_batch_inference
 
 
 @pytest.mark.asyncio
-async def test_an_embedding_is_asked_for_once(tmp_path):
+async def test_an_embedding_is_asked_for_once(tmp_path: Path):
     """The same question in another dress."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         await client.post("/query", json={"query": "How does the  KERNEL behave?"})
@@ -176,7 +190,7 @@ async def test_an_embedding_is_asked_for_once(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_an_ingested_document_is_found_and_former_answers_are_left_behind(tmp_path):
+async def test_an_ingested_document_is_found_and_former_answers_are_left_behind(tmp_path: Path):
     """A new document that answers a question whose former answer is cached."""
     async with stack_in(tmp_path) as stack:
         stack.deploy(ALL_ON)
@@ -208,7 +222,7 @@ BAD_QUERIES = {
 
 
 @pytest.mark.asyncio
-async def test_bad_input_is_a_4xx_that_counts_as_rejected_alone(tmp_path):
+async def test_bad_input_is_a_4xx_that_counts_as_rejected_alone(tmp_path: Path):
     """Every malformed query, and malformed documents."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         for name, body in BAD_QUERIES.items():
@@ -226,7 +240,7 @@ async def test_bad_input_is_a_4xx_that_counts_as_rejected_alone(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_unusual_but_legal_questions_are_answered(tmp_path):
+async def test_unusual_but_legal_questions_are_answered(tmp_path: Path):
     """Zero bytes, emoji and right-to-left text pass through every step."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         for query in ("kernel \x00 zero", "🚀 kernel", "מה kernel", "' OR 1=1 --", "k" * 4000):
@@ -245,7 +259,7 @@ def _requests(text: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.asyncio
-async def test_every_outcome_and_every_threshold_is_a_series_from_the_start(tmp_path):
+async def test_every_outcome_and_every_threshold_is_a_series_from_the_start(tmp_path: Path):
     """A gateway that was asked nothing: missing series must not look like no errors."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         text = (await client.get("/metrics")).text
@@ -258,7 +272,9 @@ async def test_every_outcome_and_every_threshold_is_a_series_from_the_start(tmp_
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("service", ["FAISS", "TRITON", "OLLAMA"])
-async def test_a_service_that_is_away_is_an_error_that_names_it_and_fails_the_health_check(tmp_path, service):
+async def test_a_service_that_is_away_is_an_error_that_names_it_and_fails_the_health_check(
+    tmp_path: Path, service: str
+):
     """Each hard dependency in turn points at a closed port."""
     async with stack_in(tmp_path) as stack, stack.gateway(**{f"GATEWAY_{service}_URL": "http://127.0.0.1:9"}) as client:
         answer, health = await _ask(client), await client.get("/health")
@@ -270,7 +286,7 @@ async def test_a_service_that_is_away_is_an_error_that_names_it_and_fails_the_he
 
 
 @pytest.mark.asyncio
-async def test_a_corrupt_index_is_an_error_and_fails_the_health_check(tmp_path):
+async def test_a_corrupt_index_is_an_error_and_fails_the_health_check(tmp_path: Path):
     """FAISS is there but refuses to search."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         path = tmp_path / "damaged"
@@ -282,7 +298,7 @@ async def test_a_corrupt_index_is_an_error_and_fails_the_health_check(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_without_redis_the_gateway_goes_on_and_comes_back_to_it(tmp_path):
+async def test_without_redis_the_gateway_goes_on_and_comes_back_to_it(tmp_path: Path):
     """Redis closes its port, queries go on at once, Redis returns and the cache is used again."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         await stack.redis.stop()
@@ -305,7 +321,7 @@ async def test_without_redis_the_gateway_goes_on_and_comes_back_to_it(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_hangs_costs_one_short_wait_and_no_more(tmp_path):
+async def test_a_redis_that_hangs_costs_one_short_wait_and_no_more(tmp_path: Path):
     """Redis takes commands and never answers: the breaker keeps later requests from waiting too."""
     async with stack_in(tmp_path) as stack, stack.gateway() as client:
         stack.redis.hangs = True
@@ -317,7 +333,7 @@ async def test_a_redis_that_hangs_costs_one_short_wait_and_no_more(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_redis_that_was_never_there_does_not_keep_the_gateway_from_starting(tmp_path):
+async def test_a_redis_that_was_never_there_does_not_keep_the_gateway_from_starting(tmp_path: Path):
     """A closed port from the start."""
     async with stack_in(tmp_path) as stack:
         await stack.redis.stop()
@@ -337,7 +353,7 @@ def test_a_session_has_the_bucket_that_the_router_gives_it():
 
 
 @given(sessions=st.lists(st.text(min_size=1, max_size=20), max_size=30), low=st.floats(0, 100), high=st.floats(0, 100))
-def test_raising_a_flag_never_takes_it_from_a_session(sessions, low, high):
+def test_raising_a_flag_never_takes_it_from_a_session(sessions: list[str], low: float, high: float):
     """Two shares in order; the sessions of the lower are among those of the higher."""
     low, high = sorted((low, high))
     below, above = (LiveFlags(None, Definitions({}, {}), {"ai_inference": share}) for share in (low, high))
@@ -346,7 +362,7 @@ def test_raising_a_flag_never_takes_it_from_a_session(sessions, low, high):
 
 
 @given(shares=st.dictionaries(st.sampled_from(FEATURES), st.floats(0, 100)))
-def test_an_effective_share_is_the_least_of_the_flag_and_its_parents(shares):
+def test_an_effective_share_is_the_least_of_the_flag_and_its_parents(shares: dict[str, float]):
     """A chain of three flags."""
     parents = {"vector_search": ("ai_inference",), "semantic_cache": ("vector_search",)}
     effective = Definitions({}, parents).effective(shares)
@@ -361,7 +377,7 @@ def test_a_cycle_of_parents_switches_nothing_on():
     assert definitions.effective(ALL_ON)["vector_search"] == 0
 
 
-def test_the_flags_file_is_read_again_and_its_last_good_state_outlives_a_broken_one(tmp_path):
+def test_the_flags_file_is_read_again_and_its_last_good_state_outlives_a_broken_one(tmp_path: Path):
     """Changed, half-written, gone, and back."""
     path = tmp_path / "flags.json"
     flags = LiveFlags(path, Definitions({"ai_inference": 0}, {}), {"cost_optimization": 100})
@@ -433,7 +449,7 @@ def test_the_leak_really_holds_memory():
 
 
 @pytest.mark.asyncio
-async def test_a_failing_release_answers_500_at_its_rate(tmp_path):
+async def test_a_failing_release_answers_500_at_its_rate(tmp_path: Path):
     """Every request fails; good ones do not."""
     async with stack_in(tmp_path) as stack, stack.gateway(GATEWAY_FAULT_ERROR_RATE="1") as client:
         assert (await _ask(client)).status_code == 500
@@ -441,7 +457,7 @@ async def test_a_failing_release_answers_500_at_its_rate(tmp_path):
 
 
 @pytest.mark.asyncio
-async def test_a_wrong_release_gives_documents_without_the_expected_one(tmp_path):
+async def test_a_wrong_release_gives_documents_without_the_expected_one(tmp_path: Path):
     """The answer keeps its shape: five documents, but not the right one; and it never reaches the cache."""
     async with stack_in(tmp_path) as stack:
         stack.deploy(ALL_ON)
@@ -456,14 +472,14 @@ async def test_a_wrong_release_gives_documents_without_the_expected_one(tmp_path
 
 
 @pytest.mark.asyncio
-async def test_an_overridden_flag_ignores_the_file(tmp_path):
+async def test_an_overridden_flag_ignores_the_file(tmp_path: Path):
     """A release that switches a feature on for everybody."""
     async with stack_in(tmp_path) as stack, stack.gateway(GATEWAY_FLAG_OVERRIDES="batch_inference=100") as client:
         assert "batch_inference" in (await _ask(client)).headers["X-Features"]
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    "name, value",
     [
         ("GATEWAY_PORT", "http"),
         ("GATEWAY_PORT", "70000"),
@@ -477,7 +493,7 @@ async def test_an_overridden_flag_ignores_the_file(tmp_path):
         ("GATEWAY_FAISS_URL", ""),
     ],
 )
-def test_a_bad_setting_is_named(name, value):
+def test_a_bad_setting_is_named(name: str, value: str):
     """Every kind of malformed setting."""
     env = {"GATEWAY_FAISS_URL": "a:1", "GATEWAY_TRITON_URL": "b:2", "GATEWAY_OLLAMA_URL": "c:3", name: value}
     with pytest.raises(SettingError, match=name):
