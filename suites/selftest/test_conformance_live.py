@@ -1,0 +1,162 @@
+"""Conformance cases on real programs: each rejects the one violation that is planted for it, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import native_runs
+import pytest
+
+from harness import spec
+from harness.adapters.suites import PytestSuites
+from harness.model.evidence import Arm
+
+pytestmark = pytest.mark.selftest
+
+SYSTEMS = Path(spec.find_system("minimal")).parent
+SERVICES = """
+  redis:
+    ports: {redis: 6379}
+    health: {kind: redis, port: redis}
+    native:
+      programs: [redis-server]
+      files: {redis/redis.conf: redis.conf}
+      command: ["${bin.redis-server}", "${dir}/redis.conf"]
+  prometheus:
+    ports: {http: 9090}
+    health: {kind: http, port: http, path: /-/ready}
+    metrics: {port: http, path: /metrics}
+    job: prometheus
+    native:
+      programs: [prometheus]
+      files: {prometheus/prometheus.yml: prometheus.yml, prometheus/rules/: rules}
+      command:
+        - "${bin.prometheus}"
+        - --config.file=${dir}/prometheus.yml
+        - --storage.tsdb.path=${dir}/data
+        - --storage.tsdb.retention.time=RETENTION
+        - --web.listen-address=127.0.0.1:${port.http}
+"""
+PROMETHEUS = """
+global:
+  scrape_interval: 15s
+  evaluation_interval: 15s
+rule_files: [rules/*.yml]
+scrape_configs:
+  - job_name: prometheus
+    file_sd_configs: [{files: [targets/prometheus.json]}]
+    relabel_configs:
+      - {target_label: service, replacement: prometheus}
+      - {target_label: LABEL, replacement: monitoring}
+"""
+RULES = """
+groups:
+  - name: first
+    rules: [{record: a, expr: vector(1)}]
+"""
+FACTS = """
+schema: 1
+services:
+  redis:
+    covers: [aa.svc.redis]
+    facts: {auth: password, maxmemory_gb: 8, policy: allkeys-lru, append_only: true, maxclients_above: 10000}
+  prometheus: {facts: {retention: 30d}}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The minimal system with the Redis of researchflow and a small Prometheus beside it."""
+    native_runs.need("haproxy", "redis-server", "prometheus")
+    folder = Path(shutil.copytree(SYSTEMS / "minimal", tmp_path / "system"))
+    shutil.copytree(SYSTEMS / "researchflow" / "redis", folder / "redis")
+    text = (folder / "system.yaml").read_text()
+    text = text.replace("\nservices:\n", "\nsecrets: [redis_password]\n\nservices:\n")
+    text = text.replace("  unit: session", "  metrics_service: prometheus.http\n  unit: session")
+    text = text.replace("\nsignals:\n", SERVICES.replace("RETENTION", "30d") + "\nsignals:\n")
+    (folder / "system.yaml").write_text(text)
+    (folder / "prometheus" / "rules").mkdir(parents=True)
+    (folder / "prometheus" / "prometheus.yml").write_text(PROMETHEUS.replace("LABEL", "component"))
+    (folder / "prometheus" / "rules" / "rules.yml").write_text(RULES)
+    (folder / "conformance.yaml").write_text(FACTS)
+    return folder
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> None:
+    """Replace texts in a file, each of which must be there."""
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text, f"{path.name} has no {old!r}: mend this test"
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def failing(root: Path, folder: Path, release: str = "good") -> dict[str, str]:
+    """Bring the system up with `release`, run its suites, and return the failing cases with their messages."""
+    system = spec.load_system(root)
+    arms = {
+        Arm.BASELINE: spec.load_release(spec.find_release(system, "baseline"), system),
+        Arm.CANDIDATE: spec.load_release(spec.find_release(system, release), system),
+    }
+    provider = native_runs.run_of(system, folder, arms=arms, time_scale=30)
+    try:
+        stack = provider.up()
+        cases = PytestSuites(system, out=folder / "out").run(stack, "smoke")
+    finally:
+        provider.down()
+    assert len(cases) > 12
+    return {case.name.rpartition("::")[2]: case.message for case in cases if case.outcome != "passed"}
+
+
+def test_a_sound_stack_passes_every_case(root: Path, tmp_path: Path):
+    """The negative control: nothing planted, nothing rejected."""
+    assert failing(root, tmp_path / "run") == {}
+
+
+def test_each_wrong_setting_is_rejected_by_its_own_case(root: Path, tmp_path: Path):
+    """Redis without LRU, append-only file, room or memory; Prometheus with a short memory and unlabelled series."""
+    edit(
+        root / "redis" / "redis.conf",
+        ("maxmemory 8gb", "maxmemory 1gb"),
+        ("maxmemory-policy allkeys-lru", "maxmemory-policy noeviction"),
+        ("appendonly yes", "appendonly no"),
+        ("maxclients 20000", "maxclients 500"),
+    )
+    edit(root / "system.yaml", ("retention.time=30d", "retention.time=7d"))
+    edit(root / "prometheus" / "prometheus.yml", ("target_label: component", "target_label: komponent"))
+    assert set(failing(root, tmp_path / "run")) == {
+        "test_redis_keeps_to_its_memory",
+        "test_redis_appends_to_its_file",
+        "test_redis_has_room_for_connections",
+        "test_prometheus_keeps_what_it_must",
+        "test_every_series_bears_its_service_and_component",
+    }
+
+
+def test_open_doors_and_dead_targets_are_rejected(root: Path, tmp_path: Path):
+    """Redis without its password, a target that speaks no HTTP, and rules that were not loaded."""
+    edit(root / "redis" / "redis.conf", ("requirepass ${secret.redis_password}\n", ""))
+    edit(root / "redis" / "redis.conf", ("protected-mode yes", "protected-mode no"))
+    edit(
+        root / "system.yaml",
+        (
+            "health: {kind: redis, port: redis}",
+            "health: {kind: tcp, port: redis}\n    metrics: {port: redis}\n    job: prometheus",
+        ),
+    )
+    edit(root / "prometheus" / "prometheus.yml", ("rules/*.yml", "rules/none-*.yml"))
+    found = set(failing(root, tmp_path / "run"))
+    assert found >= {
+        "test_redis_refuses_who_knows_no_password",
+        "test_prometheus_scrapes_the_whole_inventory",
+        "test_the_alert_rules_are_loaded",
+    }
+    assert not {name for name in found if name.startswith(("test_a_forced", "test_the_router"))}
+
+
+def test_a_release_that_breaks_the_contract_fails_its_case_on_its_arm_alone(root: Path, tmp_path: Path):
+    """A candidate that says it is the baseline is caught by name, and the baseline's cases stay clean."""
+    found = failing(root, tmp_path / "run", "wrong-arm")
+    assert set(found) == {
+        "test_a_forced_request_reaches_its_arm[candidate]",
+        "test_an_instance_says_itself_which_arm_it_is[candidate]",
+    }
