@@ -125,7 +125,7 @@ class LatencyTrial:
         beyond = self._beyond
         if beyond.n_c:
             seen += (
-                f"; slower than {_ms(self._last_threshold)} or what stood for it: candidate "
+                f"; above each interval's threshold (the newest {_ms(self._last_threshold)}): candidate "
                 f"{of(beyond.bad_c, beyond.n_c)}, baseline {of(beyond.bad_b, beyond.n_b)} in the same intervals"
             )
         if self._excess.peak >= -math.log(self._terms.alpha):
