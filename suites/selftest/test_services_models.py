@@ -91,6 +91,7 @@ def test_a_part_is_made_once_and_again_when_its_inputs_change_or_a_file_is_damag
         (folder / "file").write_text("whole")
 
     assert build.made(target, "one", make)
+    (target / "byte code").write_text("beside it")
     assert not build.made(target, "one", make)
     assert build.made(target, "two", make)
     (target / "file").write_text("who")
