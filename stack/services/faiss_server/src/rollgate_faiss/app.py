@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -33,6 +34,7 @@ from rollgate_serving.metrics import exposition
 from rollgate_serving.settings import Environment, SettingError
 
 log = logging.getLogger("rollgate.faiss")
+INDEX_TYPE = "flat"
 MOST_K = 100
 MOST_DOCUMENTS = 5000
 MOST_TEXT = 20_000
@@ -46,8 +48,13 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
     """Return the application, its host and its port.
 
     FAISS_DIR takes saves and is loaded at start. FAISS_SNAPSHOT is served instead of what FAISS_DIR holds;
-    FAISS_SEED_SNAPSHOT only while FAISS_DIR is empty.
+    FAISS_SEED_SNAPSHOT only while FAISS_DIR is empty. FAISS_WORKERS bounds the threads of one search.
     """
+    if (kind := env.text("FAISS_INDEX_TYPE", INDEX_TYPE)) != INDEX_TYPE:
+        msg = f"FAISS_INDEX_TYPE is {kind!r}; expected {INDEX_TYPE!r} (exact search), the only one that is served"
+        raise SettingError(msg)
+    if workers := env.whole("FAISS_WORKERS", 0, most=256):
+        faiss.omp_set_num_threads(workers)
     store = Store(env.whole("FAISS_DIMENSION", 384, least=1, most=65536), Path(env.text("FAISS_DIR")))
     _load_at_start(store, env)
     instruments = new_instruments(env.text("FAISS_ARM", "none"), env.text("FAISS_VERSION", "none"))
