@@ -115,7 +115,7 @@ def _plan(root: Path, weights: Path, corpus: Path) -> Iterator[tuple[str, str, C
 
     own = HERE / "parts.py"
     session, packages = HERE / "triton" / "shared" / "minilm_session.py", sysconfig.get_path("purelib")
-    yield "llama", stamp_of([HERE / "tiny_llama.py"]), by("llama")
+    yield "llama", stamp_of([HERE / "tiny_llama.py", HERE / "topics.txt"]), by("llama")
     sources = [weights / "model.safetensors", weights / "tokenizer.json", corpus, HERE / "minilm.py", session, own]
     embedded = stamp_of(sources)
     yield "minilm", embedded, by("minilm", weights, corpus)
