@@ -21,6 +21,7 @@ class SpecError(RollgateError):
     def __init__(self, message: str, *, where: str = "", key: str = "", mend: str = "") -> None:
         """Compose "file:line: key: message"."""
         super().__init__(": ".join(part for part in (where, key, message) if part), mend=mend)
+        self.message = message
         self.where = where
         self.key = key
 

@@ -33,8 +33,11 @@ class Problems(Exception):
 
 
 def first(errors: Sequence[SpecError]) -> SpecError:
-    """Return the first error, which says how many more there are."""
-    head = errors[0]
+    """Return the first error, which says how many more there are.
+
+    An unknown key goes before the key that is missing in its place: it is the mistake, the other its shadow.
+    """
+    head = next((error for error in errors if error.message.startswith("unknown key")), errors[0])
     if len(errors) == 1:
         return head
     more = f"and {len(errors) - 1} more (rollgate validate lists them)"
