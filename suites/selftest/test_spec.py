@@ -217,8 +217,8 @@ MISTAKES = {
     ),
     "a bake that ends before it may": (
         "rollout.yaml",
-        "max_bake_s: 20}",
-        "max_bake_s: 2}",
+        "max_bake_s: 20,",
+        "max_bake_s: 2,",
         "plans.quick.stages[1].max_bake_s",
         "min_bake_s = 5",
         "",
