@@ -51,6 +51,8 @@ def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> N
             item.add_marker(pytest.mark.skip(reason=reason))
         elif needs_run and "stack" in getattr(item, "fixturenames", ()) and target.stack_file is None:
             item = RecordedCase.of(item)  # noqa: PLW2901 - the same case, its result read instead of made
+        if needs_run and target.stack_file is None and config.pluginmanager.hasplugin("timeout"):
+            item.add_marker(pytest.mark.timeout(0))  # the first of them runs the gate, and the plan bounds that
         kept.append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)

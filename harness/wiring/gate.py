@@ -144,7 +144,15 @@ def run_gate(
     finally:
         sink.close()
         gate.outside.journal.close()
+        _close(gate.driver)
     return GateResult(verdict=verdict, exit_code=int(verdict.exit_code), out=folder, cases=gate.cases)
+
+
+def _close(driver: Driver | None) -> None:
+    """Close what the driver's collectors hold open."""
+    for part in (driver.parts.metrics, driver.parts.probes) if driver else ():
+        if isinstance(part, PrometheusMetrics | StackProbes):
+            part.close()
 
 
 def _load_drill(system: System, name: str | None) -> Drill | None:
