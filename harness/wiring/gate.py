@@ -307,10 +307,10 @@ def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
     for script in system.prepare:
         command = [sys.executable, str(share_root() / script), "--cache", str(cache)]
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-            for line in process.stdout or ():
-                note(line.rstrip())
-            if process.wait() != 0:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+                for line in process.stdout or ():
+                    note(line.rstrip())
+            if process.returncode != 0:
                 errors.seek(0)
                 last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
                 msg = f"{script} failed: {last[0]}"
