@@ -101,7 +101,7 @@ class Judge:
         return Judgement(
             id=objective.id,
             status=finding.status,
-            requirement=objective.requirement,
+            requirement=self._requirement(seat),
             source=seat.source.value,
             threshold=seat.terms.threshold if _has_threshold(objective) else None,
             unit=objective.unit,
@@ -114,6 +114,13 @@ class Judge:
             stage=look.stage,
             needed=finding.needed,
         )
+
+    def _requirement(self, seat: _Seat) -> str:
+        """Return what is required in this run: the plan's own margin is named where it differs."""
+        objective, threshold = seat.terms.objective, seat.terms.threshold
+        if threshold == objective.threshold:
+            return objective.requirement
+        return f"{objective.requirement} (plan {self._plan.name}: {threshold:g} {objective.unit})"
 
     def _trusted(self, seat: _Seat, look: Look, finding: Finding) -> Finding:
         """Return the finding, or what is left of it when its evidence or its instrument is faulty."""

@@ -201,3 +201,4 @@ def test_a_plans_margin_overrides_the_objectives():
     assert verdict_on(ONE_POINT, records).status is Status.FAIL
     wide = verdict_on(ONE_POINT, records, plan=plan_of(margins=(("it", 10.0),)))
     assert (wide.status, wide.threshold) == (Status.PASS, 10.0)
+    assert wide.requirement.endswith("(plan test: 10 points)")
