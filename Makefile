@@ -30,7 +30,9 @@ format: setup  ## let ruff mend what it can
 test: lint  ## lint and the selftests
 	$(BIN)/pytest suites/selftest
 
-test-all: test  ## everything that this machine can run
+test-all: test  ## everything that this machine can run: also every known release and drill, once
+	$(BIN)/rollgate bench gate --matrix --quick --system minimal --out reports/test-all-minimal
+	$(BIN)/rollgate bench gate --matrix --quick --out reports/test-all
 
 lock: setup  ## bring uv.lock up to date with the pyproject files (make lock; UPGRADE=1 for newer versions)
 	@$(BIN)/python .ci/lock.py $(if $(UPGRADE),--upgrade)
