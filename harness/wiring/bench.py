@@ -51,7 +51,7 @@ def bench_gates(
     wrong = 0
     for number, cell in enumerate(cells, 1):
         verdict = _run(loaded, cell, out / cell.folder, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}"))
-        row, sound = _row(cell, verdict)
+        row, sound = judge_cell(cell, verdict)
         wrong += not sound
         rows.append(row)
         echo(row)
@@ -102,7 +102,7 @@ def _run(system: System, cell: Cell, folder: Path, echo: Callable[[str], None]) 
     return cast("dict[str, Any]", json.loads(stored.read_text(encoding="utf-8")))
 
 
-def _row(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
+def judge_cell(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
     """Return the table's row, and whether the verdict is the expected one, by the expected judgement."""
     bad = [j for j in verdict.get("judgements", ()) if j["severity"] == "critical" and j["status"] in {"fail", "error"}]
     named = sorted({str(j["id"]) for j in bad if j["status"] == ("fail" if verdict["cause"] == "release" else "error")})
