@@ -13,7 +13,7 @@ pytestmark = pytest.mark.selftest
 
 def verdict(
     *, decision: str, cause: str, code: int, failing: tuple[str, ...] = (), erring: tuple[str, ...] = ()
-) -> Any:
+) -> dict[str, Any]:
     """A stored verdict with these judgements."""
     judged = [{"id": i, "status": "fail", "severity": "critical"} for i in failing]
     judged += [{"id": i, "status": "error", "severity": "critical"} for i in erring]
