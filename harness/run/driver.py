@@ -152,7 +152,7 @@ class Driver:
         parts.journal.append("outcome", {**what, "ok": True}, evidence=digest)
         parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
         self.timeline.moved(at, move.stage, move.share / 100.0)
-        if move.stage and move.share < rollout.FULL:
+        if self.state.phase is rollout.Phase.MOVING:
             self._stage_began, self._tally = at, StageTally(parts.latency_signal)
             parts.sink.emit(StageStarted(stage=move.stage, share=move.share, at=at))
             parts.on_stage(move.stage)

@@ -1,7 +1,7 @@
 """The driver's loop, with a simulated clock, a scripted judge and a real journal."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -173,7 +173,9 @@ class Rig:
     load: SteadyLoad
 
 
-def make_rig(folder: Path, statuses: Sequence[Status], router: PlainRouter | None = None) -> Rig:
+def make_rig(
+    folder: Path, statuses: Sequence[Status], router: PlainRouter | None = None, plan: StagePlan = PLAN
+) -> Rig:
     """Put a driver together over `folder`."""
     clock, flags, sink = SimulatedClock(), PlainFlags(), Kept()
     router = router or PlainRouter()
@@ -194,7 +196,7 @@ def make_rig(folder: Path, statuses: Sequence[Status], router: PlainRouter | Non
         feature="batch",
         latency_signal="x.latency",
     )
-    return Rig(Driver(PLAN, parts), router, flags, journal, sink, load)
+    return Rig(Driver(plan, parts), router, flags, journal, sink, load)
 
 
 _OPEN: list[tuple[SqliteJournal, EvidenceFiles]] = []
@@ -226,6 +228,15 @@ def test_a_good_release_ends_at_everything_with_its_flag_in_step(tmp_path: Path)
     kinds = [e.kind for e in rig.journal.entries()]
     assert kinds == ["intent", "outcome"] * 5 + ["finish"]
     assert rig.load.stopped
+
+
+def test_without_a_holdout_the_last_stage_is_a_stage_of_its_own(tmp_path: Path) -> None:
+    """A plan of holdout 0 bakes at 100 % and keeps a record of it, before the promotion is written down."""
+    rig = make_rig(tmp_path, [Status.PASS], plan=replace(PLAN, holdout=0))
+    run(rig)
+    assert [record.share for record in rig.driver.records] == [10, 50, 100]
+    assert rig.driver.records[-1].n_candidate > 0
+    assert rig.router.limit == 10000
 
 
 def test_intent_is_on_disk_before_the_router_is_told(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def named(verdict: dict[str, Any], status: str) -> set[str]:
     return {j["id"] for j in verdict["judgements"] if j["status"] == status and j["severity"] == "critical"}
 
 
+@pytest.mark.covers("rf.rollout.stages", level="live")
 def test_a_good_release_of_researchflow_is_promoted_and_can_be_judged_again(tmp_path: Path) -> None:
     """Exit code 0, all stages, every critical judgement passing, honest about stand-ins; replay says the same."""
     out = tmp_path / "good"
