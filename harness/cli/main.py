@@ -5,7 +5,6 @@ import signal
 import sys
 import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -77,17 +76,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(ExitCode.ENVIRONMENT)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of ours, kept for a report, not shown raw
-        typer.echo(f"rollgate: internal error: {type(error).__name__}: {error} — details in {_keep_crash()}", err=True)
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        typer.echo(f"rollgate: internal error: {said} — details in {_keep_crash()}", err=True)
         sys.exit(ExitCode.ENVIRONMENT)
 
 
-def _keep_crash() -> Path:
-    """Write the traceback where it can be found, and return that file."""
+def _keep_crash() -> str:
+    """Write the traceback where it can be found, and return that file's name."""
     folder = cache_root() / "crashes"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError as error:
+        return f"no file: {error.strerror}"
+    return str(path)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,7 @@ def _make_out(out: Path) -> Path:
         msg = f"{out} already holds a run"
         raise SpecError(msg, key="--out", mend="name a new folder")
     try:
+        _check_space(next(folder for folder in (out, *out.parents) if folder.exists()))
         (out / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"cannot create {out}: {error.strerror}"
@@ -178,7 +179,11 @@ def _make_out(out: Path) -> Path:
 
 def _keep_spec(system: System, out: Path) -> None:
     """Copy the system's files into the run, so that it can be judged again from its folder alone."""
-    shutil.copytree(system.root, out / "system", ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        shutil.copytree(system.root, out / "system", ignore=shutil.ignore_patterns("__pycache__"))
+    except (OSError, shutil.Error) as error:
+        msg = f"cannot copy the system's files into {out}: {str(error)[:200]}"
+        raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
 
 def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: bool) -> Gate:
@@ -203,7 +208,6 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
     )
 
     def preflight() -> None:
-        _check_space(out)
         prepare(request.system, cache, note)
 
     secrets_seen: list[str] = []

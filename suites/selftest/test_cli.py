@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.errors import EnvironmentProblem
 from harness.paths import share_root
+from harness.wiring import gate
 
 pytestmark = pytest.mark.selftest
 
@@ -123,3 +125,43 @@ def test_history_survives_broken_folders(tmp_path: Path) -> None:
     done = rollgate("history", "--json", cwd=tmp_path)
     listed = [(run["run_id"], bool(run["problem"])) for run in json.loads(done.stdout)]
     assert (done.returncode, listed) == (0, [("broken", True)])
+
+
+def test_a_full_disk_is_the_machines_problem_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little space for a run is told before its folder is made: exit code 4, with the mend."""
+    monkeypatch.setattr(gate, "_MIN_FREE", 2**60)
+    with pytest.raises(EnvironmentProblem, match="MiB free") as caught:
+        gate.run_gate("minimal", out=tmp_path / "out")
+    assert (caught.value.exit_code, "--out" in caught.value.mend) == (4, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_fails_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up while the system's files are copied is no traceback."""
+
+    def full(*_args: object, **_options: object) -> None:
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(gate.shutil, "copytree", full)
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        gate.run_gate("minimal", out=tmp_path / "out")
+
+
+def test_a_defect_of_ours_is_one_line_and_kept_in_a_file(tmp_path: Path) -> None:
+    """An unforeseen exception ends in exit code 4 with the file that holds its traceback."""
+    script = (
+        "import sys, harness.cli.main as m\n"
+        "def broken(*a, **k): raise RuntimeError('x' * 5000)\n"
+        "m.app = broken\n"
+        "m.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "ROLLGATE_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 4
+    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr) < 500
+    assert "RuntimeError" in next((tmp_path / "crashes").iterdir()).read_text(encoding="utf-8")
