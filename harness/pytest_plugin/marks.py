@@ -22,6 +22,7 @@ MARKERS = (
     "covers(id, ..., level='live'): the catalog ids that a test proves, at level live, simulated or static",
     "arm(name): the arm that a test is about",
     "service(name, ...): whom a test is about, and the other services that it needs; deselected where one is missing",
+    "plan: about the stage plan as a whole",
     "flags: needs a system with feature flags; deselected where it has none",
 )
 

@@ -71,10 +71,12 @@ def _asked(item: pytest.Item, target: Target) -> bool:
 
 
 def _proven(item: pytest.Item, target: Target) -> tuple[str, ...]:
-    """Return the ids that conformance.yaml names for the first service of a case's mark: whom the case is about."""
+    """Return the ids that conformance.yaml names for whom a case is about: its mark's first service, or the plan."""
+    if item.get_closest_marker("plan"):
+        found = None if target.unavailable() else target.requirements.plans.get(target.plan.name)
+        return found.covers if found else ()
     services = services_of(item)
-    found = target.requirements.get(services[0]) if services else None
-    return found.covers if found else ()
+    return target.requirements.of(services[0]).covers if services else ()
 
 
 def _is_stand_in(item: pytest.Item, target: Target) -> bool:

@@ -52,8 +52,8 @@ class Target:
             raise pytest.UsageError(str(error)) from None
 
     @cached_property
-    def requirements(self) -> dict[str, spec.Requirement]:
-        """What the conformance suites hold the system's services to."""
+    def requirements(self) -> spec.Requirements:
+        """What the conformance suites hold the system to."""
         try:
             return spec.load_requirements(self.system.root)
         except SpecError as error:

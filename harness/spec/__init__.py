@@ -4,10 +4,10 @@ from harness.spec.candidates import load_drill, load_release
 from harness.spec.find import find_drill, find_release, find_system
 from harness.spec.folder import load_system, validate
 from harness.spec.published import json_schemas
-from harness.spec.requirements import Requirement, load_requirements
+from harness.spec.requirements import Requirements, load_requirements
 
 __all__ = [
-    "Requirement",
+    "Requirements",
     "find_drill",
     "find_release",
     "find_system",

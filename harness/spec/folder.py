@@ -19,7 +19,7 @@ from harness.spec.objectives import check_objectives, check_plans, check_scenari
 from harness.spec.problems import Problems, first, read
 from harness.spec.references import scope_of
 from harness.spec.requirements import requirement_problems
-from harness.spec.schema import FlagsFile, ObjectivesFile, RolloutFile, ScenariosFile, SystemFile
+from harness.spec.schema import FlagsFile, ObjectivesFile, PlanSpec, RolloutFile, ScenariosFile, SystemFile
 
 F = TypeVar("F", bound=BaseModel)
 
@@ -111,10 +111,10 @@ def validate(root: Path) -> list[SpecError]:
     folder.read()
     errors = list(folder.errors)
     if folder.system:
-        stages = None
+        stages, plans = None, dict[str, PlanSpec]()
         if folder.rollout:
-            plans = folder.rollout[1].plans.values()
-            stages = {stage_id(stage.id, stage.share) for plan in plans for stage in plan.stages}
-        errors += requirement_problems(root, folder.system[1].services)
+            plans = folder.rollout[1].plans
+            stages = {stage_id(stage.id, stage.share) for plan in plans.values() for stage in plan.stages}
+        errors += requirement_problems(root, folder.system[1].services, plans)
         errors += candidate_problems(root, scope_of(folder.system[1]), stages)
     return errors

@@ -1,12 +1,12 @@
 """What the conformance suites hold the services of a system to, as data: conformance.yaml."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.errors import SpecError
 from harness.spec.problems import Problems, first, read, unknown
-from harness.spec.schema import ConformanceFile
+from harness.spec.schema import ConformanceFile, PlanSpec
 
 FILE = "conformance.yaml"
 Fact = str | int | float | bool
@@ -16,27 +16,50 @@ Fact = str | int | float | bool
 class Requirement:
     """What one service must be: facts by name, and the catalog ids that its cases prove."""
 
+    covers: tuple[str, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequirement:
+    """The stages that a plan must have, in percent, and the catalog ids that a run through them proves."""
+
     covers: tuple[str, ...]
-    facts: Mapping[str, Fact]
+    percent: tuple[float, ...]
 
 
-def load_requirements(root: Path) -> dict[str, Requirement]:
-    """Return the requirements of a system's folder by service; none where it has no conformance.yaml.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """Requirements by service and by plan; empty for a system without conformance.yaml."""
 
-    Raises SpecError for a file that is wrong.
-    """
+    services: Mapping[str, Requirement] = field(default_factory=dict[str, Requirement])
+    plans: Mapping[str, PlanRequirement] = field(default_factory=dict[str, PlanRequirement])
+
+    def of(self, service: str) -> Requirement:
+        """Return what `service` must be; nothing where nothing is required."""
+        return self.services.get(service, Requirement())
+
+
+def load_requirements(root: Path) -> Requirements:
+    """Return the requirements of a system's folder. Raises SpecError for a file that is wrong."""
     if not (root / FILE).exists():
-        return {}
+        return Requirements()
     try:
         _, spec = read(root / FILE, ConformanceFile)
     except Problems as problems:
         raise first(problems.errors) from None
-    return {
-        name: Requirement(covers=tuple(item.covers), facts=dict(item.facts)) for name, item in spec.services.items()
-    }
+    return Requirements(
+        services={
+            name: Requirement(covers=tuple(item.covers), facts=dict(item.facts)) for name, item in spec.services.items()
+        },
+        plans={
+            name: PlanRequirement(covers=tuple(item.covers), percent=tuple(item.percent))
+            for name, item in spec.plans.items()
+        },
+    )
 
 
-def requirement_problems(root: Path, services: Iterable[str]) -> list[SpecError]:
+def requirement_problems(root: Path, services: Iterable[str], plans: Mapping[str, PlanSpec]) -> list[SpecError]:
     """Return everything that is wrong with conformance.yaml, where there is one."""
     if not (root / FILE).exists():
         return []
@@ -45,6 +68,15 @@ def requirement_problems(root: Path, services: Iterable[str]) -> list[SpecError]
     except Problems as problems:
         return list(problems.errors)
     known = list(services)
-    return [
+    wrong = [
         unknown(document, ("services", name), name, known, "services") for name in spec.services if name not in known
     ]
+    for name, item in spec.plans.items():
+        plan = plans.get(name)
+        if plan is None:
+            wrong.append(unknown(document, ("plans", name), name, plans, "plans of rollout.yaml"))
+        elif [stage.share for stage in plan.stages] != item.percent:
+            shares = ", ".join(f"{stage.share:g}" for stage in plan.stages)
+            message = f"found {shares} in rollout.yaml, expected {', '.join(f'{share:g}' for share in item.percent)}"
+            wrong.append(document.problem(("plans", name), message, mend="correct the stages of that plan"))
+    return wrong

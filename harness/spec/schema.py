@@ -263,10 +263,18 @@ class RequirementSpec(Strict):
     facts: dict[Name, str | int | float | bool] = {}
 
 
-class ConformanceFile(File):
-    """conformance.yaml: requirements by service."""
+class PlanRequirementSpec(Strict):
+    """The stages that a plan must have, in percent, and the catalog ids that a run through them proves."""
 
-    services: dict[Name, RequirementSpec]
+    percent: Annotated[list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1)]
+    covers: list[ObjectiveId] = []
+
+
+class ConformanceFile(File):
+    """conformance.yaml: requirements by service and by plan."""
+
+    services: dict[Name, RequirementSpec] = {}
+    plans: dict[Name, PlanRequirementSpec] = {}
 
 
 KINDS: dict[str, type[File]] = {

@@ -15,13 +15,22 @@ from harness.spec.document import read_document
 pytestmark = pytest.mark.selftest
 
 MINIMAL = share_root() / "stack" / "systems" / "minimal"
+REQUIREMENTS = """\
+schema: 1
+services:
+  app: {covers: [aa.svc.app], facts: {parallel: 4}}
+plans:
+  quick: {percent: [10, 50, 100]}
+"""
 FLAGS = '{"schema": 1, "flags": {"a": {"rollout": 0}, "b": {"rollout": 0, "depends": ["a"]}}}'
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the smallest system, to be broken."""
-    return Path(shutil.copytree(MINIMAL, tmp_path / "minimal"))
+    """A copy of the smallest system, with requirements, to be broken."""
+    copy = Path(shutil.copytree(MINIMAL, tmp_path / "minimal"))
+    (copy / "conformance.yaml").write_text(REQUIREMENTS)
+    return copy
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -399,6 +408,30 @@ MISTAKES = {
         "stage",
         "found `11`",
         "10, 100, 50",
+    ),
+    "a requirement for no service": (
+        "conformance.yaml",
+        "  app:",
+        "  ap:",
+        "services.ap",
+        "found `ap`",
+        "`app`",
+    ),
+    "a requirement for no plan": (
+        "conformance.yaml",
+        "quick:",
+        "quack:",
+        "plans.quack",
+        "found `quack`",
+        "`quick`",
+    ),
+    "a plan that lacks a required stage": (
+        "conformance.yaml",
+        "[10, 50, 100]",
+        "[10, 25, 50, 100]",
+        "plans.quick",
+        "found 10, 50, 100 in rollout.yaml, expected 10, 25, 50, 100",
+        "correct the stages",
     ),
     "a merge key": ("rollout.yaml", "  quick:", "  <<: {}\n  quick:", "plans", "merge key", "write the keys out"),
     "a tag": ("rollout.yaml", "alpha: 0.01", "alpha: !!python/name:os.system 1", "plans.quick", "tag", "drop the tag"),

@@ -10,6 +10,7 @@ import pytest
 from harness.model.objective import Objective, Severity
 from harness.model.plan import Stage
 from harness.model.status import Decision, Status, merge
+from harness.pytest_plugin.target import Target
 
 if TYPE_CHECKING:  # the engine is slow to import, and collecting needs none of it
     from harness.wiring import GateResult
@@ -31,12 +32,25 @@ def test_objective(objective: Objective, gate_run: "GateResult"):
     assert status is Status.PASS, f"{objective.requirement}: {says}"
 
 
+@pytest.mark.plan
 def test_stage(stage: Stage, gate_run: "GateResult"):
     """The stage was reached, the candidate served in it, and nothing failed there."""
     record = next((item for item in gate_run.verdict.stages if item.id == stage.id), None)
     assert record is not None, f"stage {stage.id} was never reached: {gate_run.verdict.reason}"
     assert record.n_candidate > 0, f"stage {stage.id}: no request reached the candidate"
     assert record.status not in (Status.FAIL, Status.ERROR), f"stage {stage.id}: {record.reason}"
+
+
+@pytest.mark.plan
+def test_plan(target: Target, gate_run: "GateResult"):
+    """A promotion went through every stage of the plan, in order and none skipped; and these are the required ones."""
+    plan, verdict = target.plan, gate_run.verdict
+    required = target.requirements.plans.get(plan.name)
+    if required:
+        assert tuple(stage.share for stage in plan.stages) == required.percent
+    assert [record.id for record in verdict.stages] == [stage.id for stage in plan.stages], verdict.reason
+    shares = [record.share for record in verdict.stages]
+    assert shares == [min(stage.share, 100 - plan.holdout) for stage in plan.stages]
 
 
 def test_promotes(gate_run: "GateResult"):
