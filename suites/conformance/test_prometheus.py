@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.clients import Connect
 from harness.adapters.stack_file import Description
-from harness.model.system import System
+from harness.model.system import Service, System
 
 pytestmark = [
     pytest.mark.staging,
@@ -29,32 +29,55 @@ def ask(connect: Connect, path: str) -> Any:  # noqa: ANN401 - parsed JSON
     return body["data"]
 
 
-def test_prometheus_scrapes_the_whole_inventory(connect: Connect, system: System, description: Description):
-    """Every instance that declares metrics is an active target that is up, within a few scrapes of the start."""
-    instances: dict[str, int] = {}
+@pytest.fixture(scope="module")
+def deadline(description: Description) -> float:
+    """Until when all targets must have been scraped, on the monotonic clock: one wait for all cases."""
+    return time.monotonic() + START_S + LONGEST_INTERVAL_S / description["time_scale"]
+
+
+def test_prometheus_scrapes_what_both_arms_share(
+    connect: Connect, system: System, description: Description, deadline: float
+):
+    """Every instance that runs once and declares metrics is a target that is up, within a few scrapes of the start."""
+    assert lacking(connect, wanted_targets(system, description, None), None, deadline) == {}
+
+
+def test_prometheus_scrapes_the_arm(
+    arm: str, connect: Connect, system: System, description: Description, deadline: float
+):
+    """So is every instance of the arm that declares metrics."""
+    assert lacking(connect, wanted_targets(system, description, arm), arm, deadline) == {}
+
+
+def wanted_targets(system: System, description: Description, arm: str | None) -> dict[str, int]:
+    """Return how many targets each job must have on an arm (None: of what both share)."""
+    wanted: dict[str, int] = {}
     for instance in description["instances"]:
-        job = system.service(instance["service"]).job
-        if job and system.service(instance["service"]).metrics:
-            instances[job] = instances.get(job, 0) + 1
-    deadline = time.monotonic() + START_S + LONGEST_INTERVAL_S / description["time_scale"]
+        service = system.service(instance["service"])
+        if instance["arm"] == arm and service.metrics and service.job and not unscraped(service):
+            wanted[service.job] = wanted.get(service.job, 0) + 1
+    return wanted
+
+
+def lacking(connect: Connect, wanted: dict[str, int], arm: str | None, deadline: float) -> dict[str, str]:
+    """Return the jobs whose targets do not all come up in time, each with how many did and the last error."""
     while True:
         targets = ask(connect, "targets?state=active")["activeTargets"]
-        up: dict[str, int] = {}
-        for target in targets:
-            job = target["labels"]["job"]
-            up[job] = up.get(job, 0) + (target["health"] == "up")
-        lacking = {job: f"{up.get(job, 0)} of {count} up" for job, count in instances.items() if up.get(job) != count}
-        if not lacking or time.monotonic() > deadline:
-            break
+        mine = [target for target in targets if target["labels"].get("arm") == arm]
+        up = {job: sum(t["labels"]["job"] == job and t["health"] == "up" for t in mine) for job in wanted}
+        errors = {t["labels"]["job"]: t["lastError"] for t in mine if t.get("lastError")}
+        missing = {
+            job: f"{up[job]} of {count} up {errors.get(job, '')}" for job, count in wanted.items() if up[job] != count
+        }
+        if not missing or time.monotonic() > deadline:
+            return missing
         time.sleep(0.1)
-    errors = [f"{t['labels']['job']}: {t['lastError']}" for t in targets if t.get("lastError")]
-    unscraped = {
-        service.job
-        for service in system.services
-        if service.native and ((service.native.prefer and service.native.prefer.unscraped) or service.native.unscraped)
-    }
-    lacking = {job: text for job, text in lacking.items() if job not in unscraped}
-    assert not lacking, f"{lacking}; {'; '.join(errors)}"
+
+
+def unscraped(service: Service) -> bool:
+    """Whether some way of running the service serves no metrics: then nothing may be asked of its job here."""
+    native = service.native
+    return bool(native and (native.unscraped or (native.prefer and native.prefer.unscraped)))
 
 
 def test_every_series_bears_its_service_and_component(connect: Connect, system: System):

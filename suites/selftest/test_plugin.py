@@ -253,9 +253,9 @@ def gate(system, **options):
         stages=[Some(id="10", n_candidate=5, status=Status.PASS, reason="")],
     )
     cases = [
-        Case(name="suites/conformance/test_health.py::test_every_probe_of_the_inventory_holds", outcome="failed",
+        Case(name="suites/conformance/test_health.py::test_what_both_arms_share_is_well", outcome="failed",
              covers=(), message="the probe said no", seconds=0.1),
-        Case(name="suites/conformance/test_routing.py::test_the_router_sees_both_arms", outcome="passed",
+        Case(name="suites/conformance/test_routing.py::test_the_router_sees_the_arm[baseline]", outcome="passed",
              covers=(), message="", seconds=0.1),
     ]
     return Some(verdict=verdict, exit_code=0, out=None, cases=cases)
@@ -293,13 +293,13 @@ def test_one_gate_answers_every_objective_stage_and_case(pytester: pytest.Pytest
         ("test_objective[minimal.error_rate]", "passed", ""),
         ("test_stage[10]", "passed", ""),
         ("test_promotes", "passed", ""),
-        ("test_the_router_sees_both_arms", "passed", ""),
+        ("test_the_router_sees_the_arm[baseline]", "passed", ""),
         ("test_objective[minimal.latency_p95]", "failure", "p95 latency <= 200 ms: client: fail because"),
         ("test_objective[minimal.checks]", "failure", "error because"),
         ("test_objective[minimal.vs_errors]", "failure", "no judgement of minimal.vs_errors"),
         ("test_objective[minimal.health]", "skipped", "not applicable: because"),
         ("test_stage[50]", "failure", "never reached"),
-        ("test_every_probe_of_the_inventory_holds", "failure", "the probe said no"),
+        ("test_what_both_arms_share_is_well", "failure", "the probe said no"),
         ("test_the_read_back_agrees_with_the_traffic", "failure", "ended before this case ran"),
     ):
         assert said[name][0] == outcome, (name, said[name])
