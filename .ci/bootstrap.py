@@ -134,6 +134,7 @@ def get_uv(cache: Path) -> tuple[Path | str, dict[str, str]]:
 
 def _pip(env: Mapping[str, str], *arguments: str) -> str:
     quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_NO_INPUT": "1"}
+    quiet["PIP_NO_CACHE_DIR"] = "1"  # nothing outside our own cache
     answer = hear([sys.executable, "-m", "pip", *arguments], env={**quiet, **env})
     if answer.code:
         errors = [line for line in answer.text.splitlines() if line.startswith("ERROR:")]

@@ -78,6 +78,7 @@ def _install(requirement: Path, root: Path, meter: Callable[[str], None]) -> Ans
     options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", root, "-r", requirement]
     if importlib.util.find_spec("pip"):
         pip = [sys.executable, "-m", "pip", "install", "--no-compile", "--progress-bar", "raw", "--no-input"]
+        pip += ["--no-cache-dir", "--disable-pip-version-check"]  # nothing outside our own cache
         # A user's "install into my home" setting does not go with --target.
         return hear([*pip, *options], env={"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}, each_line=meter)
     if uv := shutil.which("uv"):
