@@ -11,7 +11,7 @@ from harness.ports import Stack
 pytestmark = [pytest.mark.staging, pytest.mark.smoke, pytest.mark.conformance]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def probed(stack: Stack, system: System) -> list[Evidence]:
     """One round of the probes that the rollout makes between stages."""
     probes = StackProbes(system, stack, SystemClock())

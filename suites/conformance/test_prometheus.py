@@ -29,7 +29,7 @@ def ask(connect: Connect, path: str) -> Any:  # noqa: ANN401 - parsed JSON
     return body["data"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deadline(description: Description) -> float:
     """Until when all targets must have been scraped, on the monotonic clock: one wait for all cases."""
     return time.monotonic() + START_S + LONGEST_INTERVAL_S / description["time_scale"]
