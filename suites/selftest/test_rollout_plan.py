@@ -93,9 +93,7 @@ def test_a_failing_guardrail_sends_all_traffic_back_at_once() -> None:
     assert "x.errors" in finish.reason
 
 
-@pytest.mark.parametrize(
-    "status, cause", [(Status.ERROR, Cause.ENVIRONMENT), (Status.INCONCLUSIVE, Cause.EVIDENCE)]
-)
+@pytest.mark.parametrize("status, cause", [(Status.ERROR, Cause.ENVIRONMENT), (Status.INCONCLUSIVE, Cause.EVIDENCE)])
 def test_want_of_proof_holds_up_to_the_bound_and_then_goes_back(status: Status, cause: Cause) -> None:
     """Neither an error nor missing proof is ever promoted, nor blamed on the release."""
     plan = make_plan(proof="each")
