@@ -134,8 +134,6 @@ def reproduce(verdict: Verdict) -> str:
         ("--plan", verdict.plan),
     ):
         words += [option, value] if value else []
-    if verdict.time_scale != 1:
-        words += ["--time-scale", number(verdict.time_scale).replace(",", "")]
     return " ".join([*words, "--seed", str(verdict.seed)])
 
 

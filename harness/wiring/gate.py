@@ -1,5 +1,6 @@
 """A gate, put together from its parts."""
 
+import math
 import os
 import secrets
 import shlex
@@ -40,6 +41,7 @@ from harness.run.driver import Driver, Parts
 from harness.run.gate import Gate, Outside, Request
 from harness.run.sinks import Fanout, Recorder
 
+_FLOOR_S = 0.5  # Prometheus is scraped no more often than this, and the judge sees nothing newer
 _MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
 
 
@@ -74,8 +76,8 @@ def choose_plan(system: System, provider: str, asked: str | None, time_scale: fl
         known = ", ".join(p.name for p in system.plans)
         msg = f"there is no plan {name!r}"
         raise SpecError(msg, where=str(system.root / "rollout.yaml"), key="plans", mend=f"choose one of {known}")
-    if time_scale <= 0:
-        msg = f"found {time_scale:g}, expected a number above 0"
+    if not (math.isfinite(time_scale) and time_scale > 0):
+        msg = f"found {time_scale:g}, expected a finite number above 0"
         raise SpecError(msg, key="--time-scale", mend="1 keeps real time")
     return plan if time_scale == 1 else compressed(plan, time_scale)
 
@@ -90,6 +92,8 @@ def compressed(plan: StagePlan, scale: float) -> StagePlan:
         plan,
         stages=stages,
         warmup_s=plan.warmup_s / scale,
+        settle_s=min(plan.settle_s, max(_FLOOR_S, plan.settle_s / scale)),
+        look_s=min(plan.look_s, max(_FLOOR_S, plan.look_s / scale)),
         deadline_s=plan.deadline_s / scale,
         patience_s=plan.patience_s / scale,
         time_scale=plan.time_scale * scale,
@@ -118,6 +122,9 @@ def run_gate(
     loaded = spec.load_system(spec.find_system(system))
     chosen = choose_provider(provider)
     stage_plan = choose_plan(loaded, chosen, plan, time_scale)
+    if require_real and stage_plan.time_scale != 1:
+        msg = f"plan {stage_plan.name} compresses time {stage_plan.time_scale:g} times: only a rehearsal"
+        raise SpecError(msg, key="--require-real", mend="choose a plan with time_scale 1, or drop --require-real")
     arms = {
         Arm.BASELINE: spec.load_release(spec.find_release(loaded, baseline or "baseline"), loaded),
         Arm.CANDIDATE: spec.load_release(spec.find_release(loaded, release or "good"), loaded),
@@ -318,4 +325,5 @@ def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
                 errors.seek(0)
                 last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
                 msg = f"{script} failed: {last[0]}"
-                raise EnvironmentProblem(msg, mend="run `make setup` again")
+                mend = "run `make setup` again; from a wheel, install rollgate[native]"
+                raise EnvironmentProblem(msg, mend=mend)

@@ -1,11 +1,15 @@
-"""kill -9 of the harness, at any moment of a gate, leaves nothing behind."""
+"""However a gate is ended, by kill -9 at any moment or by a signal, it leaves nothing behind."""
 
 import contextlib
+import json
 import os
 import random
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -37,30 +41,76 @@ def leftovers(before: list[psutil.Process], ports: set[int], states: set[str]) -
     return [*(f"process {p.pid}" for p in alive), *(f"port {p}" for p in held), *(f"folder {f}" for f in folders)]
 
 
+class Running:
+    """A gate of the smallest system in a process of its own, and what it had when it was looked at."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        command = [sys.executable, "-m", "harness.cli.main", "gate", "minimal", "--out", str(out)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        self.gate = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.children: list[psutil.Process] = []
+        self.ports: set[int] = set()
+        self.states: set[str] = set()
+
+    def look(self) -> None:
+        """Keep the descendants, their ports and the run's state folder."""
+        self.children = psutil.Process(self.gate.pid).children(recursive=True)
+        self.ports = listening(self.children)
+        runs = cache_root() / "run"
+        text = description_of(self.out)
+        self.states = {f.name for f in runs.iterdir() if f.name in text} if runs.is_dir() else set()
+
+    def left(self) -> list[str]:
+        """Wait until nothing is left, five seconds at most; return what is."""
+        deadline = time.monotonic() + _CLEAN_WITHIN_S
+        while (found := leftovers(self.children, self.ports, self.states)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A gate that has just been started."""
+    run = Running(tmp_path / "out")
+    yield run
+    if run.gate.poll() is None:
+        run.gate.kill()
+    run.gate.wait()
+
+
 @pytest.mark.parametrize("moment", _MOMENTS)
-def test_kill_9_at_a_random_moment_leaves_nothing_running(tmp_path: Path, moment: float) -> None:
+def test_kill_9_at_a_random_moment_leaves_nothing_running(running: Running, moment: float) -> None:
     """Processes, ports and the run's state are gone within five seconds, whatever phase the gate was in."""
-    runs = cache_root() / "run"
-    known = {f.name for f in runs.iterdir()} if runs.is_dir() else set[str]()
-    command = [sys.executable, "-m", "harness.cli.main", "gate", "minimal", "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as gate:
-        time.sleep(moment)  # the moment is what is tested
-        harness = psutil.Process(gate.pid)
-        children = harness.children(recursive=True)
-        ports = listening(children)
-        mine = str(tmp_path / "out")
-        states = ({f.name for f in runs.iterdir()} if runs.is_dir() else set[str]()) - known
-        states = {name for name in states if name in _run_of(mine)}
-        gate.kill()
-        gate.wait()
-    deadline = time.monotonic() + _CLEAN_WITHIN_S
-    while (left := leftovers(children, ports, states)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left == []
+    time.sleep(moment)  # the moment is what is tested
+    running.look()
+    running.gate.kill()
+    running.gate.wait()
+    assert running.left() == []
 
 
-def _run_of(out: str) -> str:
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupt_in_the_rollout_ends_in_130_with_a_verdict(running: Running, signal_: signal.Signals) -> None:
+    """The traffic goes back first, the verdict says who ended it, nothing is left; a second signal changes nothing."""
+    moved = running.out / "evidence" / "judged.jsonl"
+    deadline = time.monotonic() + 60
+    while not (moved.exists() and '"stage":"10"' in moved.read_text(encoding="utf-8")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.look()
+    running.gate.send_signal(signal_)
+    with contextlib.suppress(ProcessLookupError):
+        running.gate.send_signal(signal_)
+    assert running.gate.wait(timeout=30) == 130
+    verdict = json.loads((running.out / "verdict.json").read_text(encoding="utf-8"))
+    assert (verdict["exit_code"], verdict["decision"], verdict["cause"]) == (130, "rollback", "operator")
+    with contextlib.closing(sqlite3.connect(running.out / "journal.sqlite")) as journal:
+        moves = [json.loads(row[0])["to"] for row in journal.execute("select what from entries where kind = 'outcome'")]
+    assert moves[-1] == 0
+    assert running.left() == []
+
+
+def description_of(out: Path) -> str:
     """Return what the run's own description says, "" before it was written: it names the run's id."""
-    description = Path(out) / "stack.json"
+    description = out / "stack.json"
     return description.read_text(encoding="utf-8") if description.exists() else ""
