@@ -27,8 +27,9 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: lint  ## lint and the selftests
-	$(BIN)/pytest suites/selftest
+test: lint  ## lint, the selftests, and the conformance cases that start nothing
+	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py suites/conformance/test_plans.py \
+		--junitxml=reports/test-junit.xml
 
 test-all: test  ## everything that this machine can run: also every known release and drill, once
 	$(BIN)/rollgate bench gate --matrix --quick --system minimal --out reports/test-all-minimal
