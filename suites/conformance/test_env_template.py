@@ -11,7 +11,7 @@ from harness.paths import share_root
 pytestmark = [pytest.mark.conformance]
 
 SYSTEM = share_root() / "stack" / "systems" / "researchflow"
-SECTIONS = (  # the catalog's words
+SECTIONS = (  # as rf.env.template words them
     "Ollama: parallelism, threading, timeouts",
     "Triton: GPU growth, metrics port",
     "FAISS: index type, cache, workers",
