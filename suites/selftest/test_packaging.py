@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -76,6 +77,38 @@ def test_pips_settings_reach_uv() -> None:
     assert settings["UV_INDEX"] == "https://a.example https://b.example"
     assert settings["UV_HTTP_TIMEOUT"] == "60"
     assert "UV_FIND_LINKS" not in settings, "uv would refuse a folder that is not there"
+
+
+@in_checkout
+def test_nothing_of_others_is_ever_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set-up installs wheels alone, so it needs no compiler and no Python headers; only our own code is built."""
+    bootstrap, calls = load("bootstrap"), list[tuple[str, ...]]()
+    for name in ("UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
+        monkeypatch.delenv(name, raising=False)  # set-up drops these: monkeypatch brings them back
+    monkeypatch.setattr(bootstrap, "_uv", lambda _uv, _env, *words: calls.append(words))
+    monkeypatch.setattr(bootstrap, "_pip", lambda _env, *words: calls.append(("pip", *words)) or "")
+    monkeypatch.setattr(bootstrap, "find_pip", lambda _cache: {})
+    monkeypatch.setattr(Path, "rename", lambda _self, target: target)
+
+    bootstrap.build(*bootstrap.get_uv(tmp_path), tmp_path)
+
+    installs = [words for words in calls if words[:2] == ("pip", "install")]
+    from_index = [words for words in installs if "--editable" not in words]
+    assert len(installs) == 3, "uv, the locked packages, our own code"
+    assert len(from_index) == 2
+    assert all("--no-build" in words or words[words.index("--only-binary") + 1] == ":all:" for words in from_index)
+    own = next(words for words in installs if "--editable" in words)
+    assert "--offline" in own
+
+
+@in_checkout
+def test_every_locked_package_has_a_wheel() -> None:
+    """A package that comes as source alone could not be installed without building it."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    others = [package for package in lock["package"] if "registry" in package["source"]]
+
+    assert len(others) > 50
+    assert [package["name"] for package in others if not package.get("wheels")] == []
 
 
 @in_checkout

@@ -491,6 +491,11 @@ async def test_an_overridden_flag_ignores_the_file(tmp_path: Path):
         ("GATEWAY_FLAG_OVERRIDES", "batch_inference=200"),
         ("GATEWAY_REDIS_PASSWORD_FILE", "/nonexistent/secret"),
         ("GATEWAY_FAISS_URL", ""),
+        ("GATEWAY_FAISS_URL", "redis://a:1"),
+        ("GATEWAY_TRITON_URL", "http://"),
+        ("GATEWAY_TRITON_URL", "http://user@b:2"),
+        ("GATEWAY_OLLAMA_URL", "c:70000"),
+        ("GATEWAY_OLLAMA_URL", "http://c:3/api"),
     ],
 )
 def test_a_bad_setting_is_named(name: str, value: str):
@@ -498,6 +503,16 @@ def test_a_bad_setting_is_named(name: str, value: str):
     env = {"GATEWAY_FAISS_URL": "a:1", "GATEWAY_TRITON_URL": "b:2", "GATEWAY_OLLAMA_URL": "c:3", name: value}
     with pytest.raises(SettingError, match=name):
         gateway_settings.read(Environment(env))
+
+
+@pytest.mark.parametrize(
+    "address, url",
+    [("a:1", "http://a:1"), ("http://a:1/", "http://a:1"), ("https://a", "https://a"), ("[::1]:1", "http://[::1]:1")],
+)
+def test_an_address_may_be_written_short(address: str, url: str):
+    """With and without the scheme, the port, the last slash."""
+    env = {"GATEWAY_FAISS_URL": address, "GATEWAY_TRITON_URL": "b:2", "GATEWAY_OLLAMA_URL": "c:3"}
+    assert gateway_settings.read(Environment(env)).faiss_url == url
 
 
 def test_every_setting_is_documented():

@@ -121,6 +121,16 @@ def test_a_server_without_its_settings_exits_with_2_and_one_line(package: str):
     assert lines[0].startswith("cannot start: ")
 
 
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1", "http://:8000", "127.0.0.1:port"])
+def test_a_gateway_with_a_wrong_address_exits_with_2_and_one_line(address: str):
+    """Another scheme, no host, a port that is no number: named before anything is asked."""
+    with _process("rollgate_gateway", _gateway(_free_port(), GATEWAY_TRITON_URL=address)) as server:
+        assert server.process.wait(20) == 2
+        lines = server.said().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"cannot start: GATEWAY_TRITON_URL is {address!r}; expected http://")
+
+
 def test_an_index_saved_by_one_process_is_served_by_the_next(tmp_path: Path):
     """Add, save, kill -9, start again."""
     port = _free_port()

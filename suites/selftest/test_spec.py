@@ -11,6 +11,7 @@ from harness.model.errors import SpecError
 from harness.model.evidence import Source
 from harness.paths import share_root
 from harness.spec.document import read_document
+from harness.spec.published import publish
 
 pytestmark = pytest.mark.selftest
 
@@ -624,3 +625,17 @@ def test_the_published_schemas_accept_what_ships_and_refuse_an_unknown_key():
         Draft202012Validator(schemas[kind]).validate(data)
         with pytest.raises(ValidationError):
             Draft202012Validator(schemas[kind]).validate(data | {"unknown": 1})
+
+
+def test_the_schemas_for_editors_are_the_ones_in_force(tmp_path: Path):
+    """reports/schemas/ holds what the reader checks by, byte for byte; a key added to a kind of file is added there."""
+    shipped = Path(__file__).resolve().parents[2] / "reports" / "schemas"
+    if not shipped.is_dir():
+        pytest.skip("needs the checkout, not the wheel")
+    publish(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{kind}.schema.json" for kind in spec.json_schemas()}
+    renew = "from pathlib import Path; from harness.spec.published import publish; publish(Path('reports/schemas'))"
+    for path in tmp_path.iterdir():
+        there = shipped / path.name
+        same = there.is_file() and there.read_bytes() == path.read_bytes()
+        assert same, f'{path.name} is out of date; renew all with: .venv/bin/python -c "{renew}"'
