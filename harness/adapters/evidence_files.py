@@ -39,24 +39,34 @@ class EvidenceFiles:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            msg = f"cannot write evidence: {error.strerror}"
-            raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+            raise _full(error) from error
         self._hash.update(data)
         self._kept += len(records)
 
     def looked(self, *, at: float, stage: str, final: bool) -> None:
         """Keep one look: it came after the records appended so far."""
-        self._looks.write(json.dumps({"after": self._kept, "at": at, "stage": stage, "final": final}) + "\n")
-        self._looks.flush()
+        try:
+            self._looks.write(json.dumps({"after": self._kept, "at": at, "stage": stage, "final": final}) + "\n")
+            self._looks.flush()
+        except OSError as error:
+            raise _full(error) from error
 
     def digest(self) -> str:
         """Return "sha256:..." over everything appended so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
-        self._file.close()
-        self._looks.close()
+        """Close the files; safe to call twice. EnvironmentProblem when what was kept back cannot be written."""
+        for file in (self._file, self._looks):
+            try:
+                file.close()
+            except OSError as error:
+                raise _full(error) from error
+
+
+def _full(error: OSError) -> EnvironmentProblem:
+    msg = f"cannot write evidence: {error.strerror}"
+    return EnvironmentProblem(msg, mend="free space under the run's folder")
 
 
 @dataclass(frozen=True, slots=True)

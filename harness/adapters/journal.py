@@ -104,6 +104,11 @@ class _Transaction:
         try:
             self._db.execute("rollback" if error else "commit")
         except sqlite3.Error as failed:
+            if error:  # the first error is the cause: a full disk has rolled back by itself
+                if isinstance(error, sqlite3.Error):
+                    msg = f"cannot write the journal: {error}"
+                    raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+                return
             msg = f"cannot write the journal: {failed}"
             raise EnvironmentProblem(msg, mend="free space under the run's folder") from failed
 

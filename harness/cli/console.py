@@ -1,14 +1,27 @@
 """What a person sees while a run goes on; stderr, so that stdout stays for results."""
 
+import os
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 
 from harness.model.objective import Objective
 from harness.model.plan import StagePlan
 from harness.ports import Sink
 from harness.report.live import LiveView
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print `text`; a reader that went away must not change what the run ended in."""
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.console import say
 from harness.model.errors import SpecError
 from harness.paths import share_root
 
@@ -25,10 +26,10 @@ def validate(folder: Annotated[Path, typer.Argument(help="A system's folder.", m
 
     problems = spec.validate(folder)
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        say(str(problem), err=True)
     if problems:
         raise typer.Exit(SpecError.exit_code)
-    typer.echo(f"{folder}: sound")
+    say(f"{folder}: sound")
 
 
 def coverage(
@@ -40,7 +41,7 @@ def coverage(
     """Say which catalog ids ran and passed, at which level, and which are missing."""
     from harness.report.coverage import print_coverage  # noqa: PLC0415
 
-    raise typer.Exit(print_coverage(catalog, junit or [], systems=system or [], as_json=as_json, echo=typer.echo))
+    raise typer.Exit(print_coverage(catalog, junit or [], systems=system or [], as_json=as_json, echo=say))
 
 
 def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="DIR")]) -> None:
@@ -50,7 +51,7 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="D
         raise SpecError(msg, key="DIR", mend="name a new folder")
     source = share_root() / "stack" / "systems" / "minimal"
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    typer.echo(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
+    say(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
 
 
 def doctor() -> None:
@@ -59,7 +60,7 @@ def doctor() -> None:
 
     lines, code = diagnose(None)
     for line in lines:
-        typer.echo(line)
+        say(line)
     raise typer.Exit(code)
 
 
@@ -69,7 +70,7 @@ def preflight(system: Annotated[str, typer.Argument(help="A system's name, or it
 
     lines, code = diagnose(system)
     for line in lines:
-        typer.echo(line)
+        say(line)
     raise typer.Exit(code)
 
 
@@ -84,6 +85,4 @@ def bench_gate(  # noqa: PLR0917 - the command line's contract
     """Time a gate by phase; with --matrix, hold every known release and drill against what it must end in."""
     from harness.wiring import bench_gates  # noqa: PLC0415
 
-    raise typer.Exit(
-        bench_gates(system, matrix=matrix, quick=quick, only=only or [], out=out, table=table, echo=typer.echo)
-    )
+    raise typer.Exit(bench_gates(system, matrix=matrix, quick=quick, only=only or [], out=out, table=table, echo=say))

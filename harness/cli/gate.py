@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.console import live_view
+from harness.cli.console import live_view, say
 from harness.report.verdict_json import encode
 
 System = Annotated[str, typer.Argument(help="A system's name, or its folder.", metavar="SYSTEM")]
@@ -63,10 +63,10 @@ def gate(  # noqa: PLR0917 - the command line's contract
         )
     verdict = result.verdict
     if as_json:
-        typer.echo(json.dumps(encode(verdict), indent=2))
+        say(json.dumps(encode(verdict), indent=2))
     rehearsal = " (rehearsal)" if verdict.rehearsal else ""
-    typer.echo(f"{verdict.decision}{rehearsal}, cause {verdict.cause}: {verdict.reason}", err=True)
-    typer.echo(f"report: {result.out / 'report.html'}", err=True)
+    say(f"{verdict.decision}{rehearsal}, cause {verdict.cause}: {verdict.reason}", err=True)
+    say(f"report: {result.out / 'report.html'}", err=True)
     raise typer.Exit(result.exit_code)
 
 
@@ -83,7 +83,7 @@ def plan(
     loaded = spec.load_system(spec.find_system(system))
     provider = choose_provider("auto")
     for line in outline(loaded, choose_plan(loaded, provider, plan, time_scale), provider):
-        typer.echo(line)
+        say(line)
 
 
 def _order(verb: str):  # noqa: ANN202 - a typer command
@@ -94,6 +94,6 @@ def _order(verb: str):  # noqa: ANN202 - a typer command
         from harness.wiring import give_order  # noqa: PLC0415 - see gate
 
         give_order(run, verb, reason)
-        typer.echo(f"said: {verb}; the driver takes it at its next look", err=True)
+        say(f"said: {verb}; the driver takes it at its next look", err=True)
 
     return order

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.console import say
+
 Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN_DIR")]
 
 
@@ -21,10 +23,10 @@ def judge(run_dir: Run, as_json: Annotated[bool, typer.Option("--json", help="JS
 
     judgements, code = judge_again(run_dir)
     if as_json:
-        typer.echo(json.dumps(judgements, indent=2))
+        say(json.dumps(judgements, indent=2))
     else:
         for one in judgements:
-            typer.echo(f"{one['status']:<14} {one['id']:<28} {one['source']:<11} {one['reason']}")
+            say(f"{one['status']:<14} {one['id']:<28} {one['source']:<11} {one['reason']}")
     raise typer.Exit(code)
 
 
@@ -33,14 +35,14 @@ def explain(run_dir: Run, id_: Annotated[str, typer.Argument(help="A judgement's
     from harness.report.explain import explain as in_words  # noqa: PLC0415
     from harness.wiring import read_verdict  # noqa: PLC0415
 
-    typer.echo(in_words(read_verdict(run_dir), id_))
+    say(in_words(read_verdict(run_dir), id_))
 
 
 def report(run_dir: Run) -> None:
     """Write a stored run's report again."""
     from harness.wiring import report_again  # noqa: PLC0415
 
-    typer.echo(report_again(run_dir))
+    say(report_again(run_dir))
 
 
 def history(
@@ -52,12 +54,12 @@ def history(
 
     found = past_runs(folder)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     for run in found:
-        typer.echo(
+        say(
             f"{run['started_at']:<25} {run['run_id']:<40} {run['candidate']:<24} "
             f"{run['decision']:<9} {run['cause']:<12} {run['problem'] or 'exit ' + str(run['exit_code'])}"
         )
     if not found:
-        typer.echo(f"no runs under {folder}", err=True)
+        say(f"no runs under {folder}", err=True)

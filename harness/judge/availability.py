@@ -17,7 +17,8 @@ class ProbeState:
     """What the probes of one signal on one arm said: the newest one, and the row of bad ones it ends."""
 
     last_s: float = float("-inf")
-    previous_s: float = float("-inf")
+    started_s: float = float("-inf")
+    previous_s: float = float("-inf")  # when the one before began
     bad_row: int = 0
     probes: int = 0
     bad: int = 0
@@ -25,7 +26,7 @@ class ProbeState:
 
     def take(self, record: Evidence) -> None:
         """Take one probe."""
-        self.previous_s, self.last_s = self.last_s, record.end_s
+        self.previous_s, self.started_s, self.last_s = self.started_s, record.start_s, record.end_s
         self.probes += 1
         if record.bad:
             self.bad += 1
@@ -34,9 +35,10 @@ class ProbeState:
         else:
             self.bad_row = 0
 
-    def down(self, *, final: bool) -> bool:
-        """Tell whether the service is down: two bad probes in a row, at the last look one."""
-        return self.bad_row >= _DOWN_AFTER or (final and self.bad_row > 0)
+    @property
+    def down(self) -> bool:
+        """Whether the service is down: two bad probes in a row. A single one may be a lost packet."""
+        return self.bad_row >= _DOWN_AFTER
 
 
 class ProbeBook:
@@ -73,6 +75,7 @@ class AvailabilityTrial:
 
     The candidate down while the baseline's twin was probed well in the same round, and no shared service is
     in trouble, is the release's failure, for good. Anything else down is an error, for as long as it lasts.
+    A single bad newest probe is inconclusive at any look, the last one too: it neither convicts nor acquits.
     """
 
     def __init__(self, terms: Terms, book: ProbeBook) -> None:
@@ -88,7 +91,7 @@ class AvailabilityTrial:
     def settle(self) -> None:
         """Hold a failure fast once a whole round of probes is in."""
         if not self._failed:
-            self._failed = next((blame for blame, fault in self._downs(final=False) if fault is Status.FAIL), "")
+            self._failed = next((blame for blame, fault in self._downs() if fault is Status.FAIL), "")
 
     def find(self, look: Look) -> Finding:
         """Judge the newest probes."""
@@ -98,7 +101,7 @@ class AvailabilityTrial:
             return Finding(status=Status.FAIL, reason=self._failed, n=probes)
         if not states:
             return missing(look, f"nothing probed {self._prefix}", fatal=True)
-        downs = list(self._downs(final=look.final))
+        downs = list(self._downs())
         for wanted in (Status.FAIL, Status.ERROR):
             for blame, fault in downs:
                 if fault is wanted:
@@ -107,15 +110,20 @@ class AvailabilityTrial:
         if doubt:
             status = Status.ERROR if look.final else Status.INCONCLUSIVE
             return Finding(status=status, reason=doubt, n=probes)
+        for signal, arm, state in states:
+            if state.bad_row:
+                said = state.note or "no answer"
+                reason = f"{signal} of the {arm or 'stack'}: the newest probe is bad ({said}); the next one decides"
+                return Finding(status=Status.INCONCLUSIVE, reason=reason, n=probes)
         bad = sum(state.bad for _, _, state in states)
         seen = f"{len(states)} endpoints, {probes} probes, {bad} bad, none down"
         return Finding(status=Status.PASS, reason=seen, estimate=100 * bad / probes, n=probes)
 
-    def _downs(self, *, final: bool) -> Iterator[tuple[str, Status]]:
+    def _downs(self) -> Iterator[tuple[str, Status]]:
         """Yield (reason, fail or error) for each thing that is down."""
         shared = self._book.shared_trouble()
         for signal, arm, state in self._book.under(self._prefix):
-            if not state.down(final=final):
+            if not state.down:
                 continue
             note = (
                 f"{signal} of the {arm or 'stack'}: {state.bad_row} bad probes in a row ({state.note or 'no answer'})"
@@ -134,18 +142,18 @@ class AvailabilityTrial:
         twin = self._book.states.get((signal, Arm.BASELINE))
         if twin is None or twin.bad_row:
             return False
-        gap = candidate.last_s - candidate.previous_s
+        # Beginnings are compared: a probe that times out ends long after its twin's of the same round.
+        gap = candidate.started_s - candidate.previous_s
         round_s = gap / 2 if gap < float("inf") else 1.0
-        return twin.last_s >= candidate.last_s - round_s
+        return twin.started_s >= candidate.started_s - round_s
 
     def _doubt(self, look: Look, states: list[tuple[str, Arm | None, ProbeState]]) -> str:
+        """Return what the probes as a whole leave open, "" for nothing."""
         arms = {(signal, arm) for signal, arm, _ in states}
         for signal, arm, state in states:
             name = f"{signal} of the {arm or 'stack'}"
             if look.at - state.last_s > self._stale_s:
                 return f"{name} was not probed for {look.at - state.last_s:.0f} s"
-            if state.bad_row:
-                return f"{name}: the newest probe is bad ({state.note or 'no answer'}); the next one decides"
             if state.bad >= _FLAPPING and state.bad > state.probes / 5:
                 return f"{name} comes and goes: {state.bad} of {state.probes} probes bad"
             other = Arm.BASELINE if arm is Arm.CANDIDATE else Arm.CANDIDATE

@@ -1,24 +1,27 @@
 """Is the instrument itself sound? What a faulty one measured is an error, whatever it says."""
 
-from harness.judge.finding import Finding, Look, missing
-from harness.model.evidence import Evidence, Kind
+from harness.judge.finding import Finding, Look, Terms, missing
+from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.status import Status
 
 _BAD_IN_A_ROW = 2
+_GONE_IN_A_ROW = 10  # reports that miss the candidate's metrics alone
+_GONE_SCRAPES_S = 45.0  # and for so long, real seconds divided by the time scale: three usual scrapes
 
 
 class Instrument:
     """A collector's reports on itself: the signal "load" of the client, "metrics" of Prometheus.
 
-    Two bad reports in a row make it faulty, at the last look a single one; `recovery` good ones in a row
-    clear it again. While the newest report is bad but not yet faulty, what it measured neither passes nor
-    fails.
+    Two bad reports in a row make it faulty; `recovery` good ones in a row clear it again. While the newest
+    report is bad but not yet faulty, what it measured neither passes nor fails. With `strict_end` a single bad
+    one at the last look is a fault: the load's last reconciliation of what it sent happens only once.
     """
 
-    def __init__(self, name: str, recovery: int) -> None:
+    def __init__(self, name: str, recovery: int, *, strict_end: bool = False) -> None:
         """Name it for the reasons."""
         self.name = name
         self._recovery = recovery
+        self._strict_end = strict_end
         self.reports = self.bad_reports = 0
         self._bad_row = self._good_row = 0
         self._invalid = False
@@ -41,7 +44,7 @@ class Instrument:
 
     def faulty(self, look: Look) -> bool:
         """Tell whether what it measured is worth nothing now."""
-        return self._invalid or (look.final and self._bad_row > 0)
+        return self._invalid or (self._strict_end and look.final and self._bad_row > 0)
 
     @property
     def suspect(self) -> bool:
@@ -50,15 +53,30 @@ class Instrument:
 
 
 class CollectedTrial:
-    """Does Prometheus yield every series that the checks need? Never the release's failure."""
+    """Does Prometheus yield every series that the checks need?
 
-    def __init__(self) -> None:
+    A bad report is never the release's failure. A report that is good but has a note on the candidate says that
+    the candidate's targets alone are down: no pass, and after ten in a row the release's failure. A bad report
+    breaks the row, since the baseline's metrics are then not shown to be there.
+    """
+
+    def __init__(self, terms: Terms) -> None:
         """Start without a report."""
         self._reports = Instrument("Prometheus", recovery=1)
+        self._gone_s = _GONE_SCRAPES_S / terms.plan.time_scale
+        self._gone = 0
+        self._gone_since = self._gone_until = 0.0
+        self._gone_note = ""
 
     def observe(self, record: Evidence) -> None:
         """Take one collection's report."""
         self._reports.observe(record)
+        if record.bad or record.arm is not Arm.CANDIDATE or not record.note:
+            self._gone = 0
+            return
+        if not self._gone:
+            self._gone_since = record.end_s
+        self._gone, self._gone_until, self._gone_note = self._gone + 1, record.end_s, record.note
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
@@ -73,7 +91,17 @@ class CollectedTrial:
             status, reason = Status.ERROR, f"{seen.note} ({counts})"
         elif seen.suspect:
             status, reason = Status.INCONCLUSIVE, f"{seen.note} ({counts}); the next collection decides"
+        elif self._gone:
+            status, reason = self._without_candidate()
         else:
             status, reason = Status.PASS, f"the newest collection was complete; {counts}"
         share = 100 * seen.bad_reports / seen.reports
         return Finding(status=status, reason=reason, estimate=share, n=seen.reports)
+
+    def _without_candidate(self) -> tuple[Status, str]:
+        """Return the status and reason while the candidate's metrics alone are gone."""
+        lasted = self._gone_until - self._gone_since
+        if self._gone >= _GONE_IN_A_ROW and lasted >= self._gone_s:
+            what = f"the candidate's metrics are gone while the baseline's answer, for {self._gone} collections"
+            return Status.FAIL, f"{what} in a row ({self._gone_note})"
+        return Status.INCONCLUSIVE, f"{self._gone_note}; the candidate's metrics are missing, {self._gone} in a row"

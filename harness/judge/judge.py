@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from harness.judge.assignment import AssignmentTrial
 from harness.judge.availability import AvailabilityTrial, ProbeBook, RestartTrial
-from harness.judge.finding import Finding, Look, Terms, Trial
+from harness.judge.finding import UNJUDGED_STAGES, Finding, Look, Terms, Trial
 from harness.judge.growth import GrowthTrial
 from harness.judge.instrument import CollectedTrial, Instrument
 from harness.judge.latency import FinestLatencyTrial
@@ -13,7 +13,7 @@ from harness.judge.number import NumberTrial
 from harness.judge.ratio import RatioTrial
 from harness.judge.suite import SuiteTrial
 from harness.judge.telemetry import Telemetry
-from harness.model.evidence import Evidence, Kind, Source
+from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import Judgement
 from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import StagePlan
@@ -22,6 +22,7 @@ from harness.model.status import Status, merge
 _STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH})
 # The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
 _REPORTS = {"load": Source.CLIENT, "metrics": Source.PROMETHEUS}
+_FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S = 15.0, 10, 60.0  # see Judge._frozen
 _RECOVERY = 5  # good reports in a row before an instrument found faulty is trusted again
 
 
@@ -55,9 +56,10 @@ class Judge:
         self._book = ProbeBook()
         self._telemetry = Telemetry()
         self._instruments = {
-            Source.CLIENT: Instrument("the load generator", _RECOVERY),
+            Source.CLIENT: Instrument("the load generator", _RECOVERY, strict_end=True),
             Source.PROMETHEUS: Instrument("Prometheus", _RECOVERY),
         }
+        self._newest: dict[str, float] = {}  # signal -> the end of Prometheus' newest record of the candidate
         self._seats = _seats(objectives, plan, self._book)
         self._routes: dict[tuple[Source, str], list[_Seat]] = {}
         for seat in self._seats:
@@ -78,6 +80,8 @@ class Judge:
     def _route(self, record: Evidence) -> None:
         if record.signal in _REPORTS:
             self._instruments[_REPORTS[record.signal]].observe(record)
+        if record.source is Source.PROMETHEUS and record.arm is Arm.CANDIDATE:
+            self._newest[record.signal] = max(record.end_s, self._newest.get(record.signal, record.end_s))
         root = record.signal.split(".", 1)[0]
         if record.source is Source.PROBE and record.kind is not Kind.GAUGE:
             self._book.observe(record)
@@ -140,7 +144,27 @@ class Judge:
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         if not finding.n and look.final and not instrument.reports:
             return replace(finding, status=Status.ERROR, reason=f"{finding.reason}; {instrument.name} never reported")
+        age = self._frozen(seat, look) if finding.status is Status.PASS else 0.0
+        if age:
+            reason = (
+                f"Prometheus has nothing newer of the candidate than {age:.0f} s ago; before that: {finding.reason}"
+            )
+            return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         return finding
+
+    def _frozen(self, seat: _Seat, look: Look) -> float:
+        """Return the age, s, of Prometheus' newest record of the candidate where it is too old to pass on, else 0.
+
+        Old is what exceeds 15 s, ten looks, and four usual scrapes (of 15 s, divided by the time scale).
+        """
+        statistical = seat.terms.objective.measure in _STATISTICAL
+        if seat.source is not Source.PROMETHEUS or not statistical or look.stage in UNJUDGED_STAGES:
+            return 0.0
+        newest = max((self._newest[signal] for signal in seat.signals if signal in self._newest), default=look.at)
+        plan = self._plan
+        age = look.at - newest
+        old = max(_FROZEN_S, _FROZEN_LOOKS * plan.look_s, _FROZEN_SCRAPES_S / plan.time_scale)
+        return age if age > old else 0.0
 
 
 def overall(judgements: Sequence[Judgement]) -> Status:
@@ -185,7 +209,7 @@ def _trial(terms: Terms, book: ProbeBook) -> Trial:
         case Measure.GROWTH:
             return GrowthTrial(terms)
         case Measure.COLLECTED:
-            return CollectedTrial()
+            return CollectedTrial(terms)
         case Measure.ASSIGNMENT:
             return AssignmentTrial(terms)
         case Measure.SUITE:

@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 
-from harness.model.evidence import Arm, Evidence, Source
+from harness.judge.finding import Finding, Look
+from harness.judge.suite import SuiteTrial
+from harness.model.evidence import Evidence, Source
 from harness.model.judgement import Judgement
 from harness.model.status import Status
 
 _PREFIX = "suite."
+_STAGE = "smoke"
 
 
 def judge_suites(records: Sequence[Evidence]) -> tuple[Judgement, ...]:
-    """Return one judgement for each id that suite evidence bears.
+    """Return one judgement for each id that suite evidence bears, by the rules of `SuiteTrial`.
 
-    A case that is bad on the candidate and good on the baseline is the release's `fail`; bad on the baseline
-    or on the stack it says nothing about the release: `error`. `n` counts the cases.
+    A case that is bad on the candidate while the baseline's ran and hold is the release's `fail`; bad on the
+    baseline or on the stack, without a baseline's twin, or not carried out, it says nothing about the release:
+    `error`. Nothing but skips is `not_applicable`. `n` counts the cases that ran.
     """
     by_id: dict[str, list[Evidence]] = {}
     for record in records:
@@ -23,20 +27,25 @@ def judge_suites(records: Sequence[Evidence]) -> tuple[Judgement, ...]:
 
 
 def _judge(name: str, records: Sequence[Evidence]) -> Judgement:
-    bad = [record for record in records if record.bad]
-    ours = [record for record in bad if record.arm is not Arm.CANDIDATE]
-    status = Status.PASS if not bad else Status.ERROR if ours else Status.FAIL
-    first = (ours or bad or records)[0]
-    reason = (
-        f"all {len(records)} cases hold" if not bad else f"{len(bad)} of {len(records)} cases do not hold: {first.note}"
-    )
+    finding = _find(records)
+    sound = finding.status in {Status.PASS, Status.NOT_APPLICABLE}
     return Judgement(
         id=name,
-        status=status,
+        status=finding.status,
         requirement="the conformance cases that bear this id hold",
         source=Source.SUITE,
-        n=sum(record.n for record in records),
-        reason=reason,
-        remedy="" if not bad else "read the named case and the service's log under logs/",
-        stage="smoke",
+        n=finding.n,
+        reason=finding.reason,
+        remedy="" if sound else "read the named case and the service's log under logs/",
+        stage=_STAGE,
     )
+
+
+def _find(records: Sequence[Evidence]) -> Finding:
+    trial = SuiteTrial()
+    try:
+        for record in records:
+            trial.observe(record)
+    except ValueError as error:
+        return Finding(status=Status.ERROR, reason=f"corrupt evidence: {error}")
+    return trial.find(Look(at=max(record.end_s for record in records), stage=_STAGE, final=True))

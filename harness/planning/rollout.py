@@ -191,6 +191,8 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
     failing = failed(event.judgements)
     if failing and state.phase in {Phase.BAKING, Phase.PAUSED}:
         return _return(state, Cause.RELEASE, "; ".join(f"{j.id}: {j.reason}" for j in failing))
+    if state.phase is Phase.PAUSED and event.at - state.started_at >= plan.deadline_s:
+        return _return(state, Cause.OPERATOR, "paused by the operator until the plan's deadline")
     if state.phase is not Phase.BAKING:
         return state, _NONE
     stage, last = plan.stages[state.index], state.index == len(plan.stages) - 1
@@ -285,7 +287,8 @@ def _order(plan: StagePlan, state: State, event: Order) -> Step:
 
 def _return(state: State, cause: Cause, reason: str) -> Step:
     if state.phase is Phase.RETURNING:
-        return state, _NONE
+        # The way back may have been cut short by whatever asks again: an act that is idempotent is repeated.
+        return state, (Move(share=0.0, stage="", why=reason),)
     returning = replace(state, phase=Phase.RETURNING, decision=Decision.ROLLBACK, cause=cause, reason=reason, retries=0)
     return returning, (Move(share=0.0, stage="", why=reason),)
 

@@ -1,7 +1,9 @@
 """The driver: the only loop that moves traffic. Intent is on disk before an act, the outcome after it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -11,11 +13,12 @@ from harness.model.event import Looked, Noted, StageEnded, StageStarted, Traffic
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.judgement import Judgement, StageRecord
 from harness.model.plan import StagePlan
-from harness.model.status import Cause, merge
+from harness.model.status import Cause, Decision, merge
 from harness.planning import rollout
 from harness.planning.timeline import WARMUP, StageTally, Timeline
 from harness.ports import Clock, EvidenceStore, Flags, Journal, Load, Metrics, Probes, Router, Sink
 
+_LOG = logging.getLogger("rollgate")
 _BASIS = 100  # basis points a percent: the router counts 10,000 buckets
 _PROBE_EVERY_S = 2.0
 
@@ -77,7 +80,10 @@ class Driver:
         found = self.parts.router.read()
         if found.limit != 0:
             self._note(f"the router sends {found.limit / _BASIS:g} % to the candidate: taking it back first", "warning")
-        self._move(rollout.Move(share=0.0, stage="", why="a rollout starts from the baseline"))
+        answer = self._move(rollout.Move(share=0.0, stage="", why="a rollout starts from the baseline"))
+        if isinstance(answer, rollout.MoveFailed):
+            msg = f"the router does not go back to the baseline: {answer.reason}"
+            raise EnvironmentProblem(msg, mend="read logs/router.log; without this no rollout can start safely")
         self.parts.router.hold_lease()
 
     def warm_up(self) -> None:
@@ -86,9 +92,10 @@ class Driver:
         self.timeline.moved(began, WARMUP, 0.0)
         self._stage_began = began
         end = self.parts.clock.monotonic() + self.plan.warmup_s
-        while self.parts.clock.monotonic() < end:
+        while self.parts.clock.monotonic() < end and self.state.phase is not rollout.Phase.DONE:
             self._pause()
             self._look(WARMUP)
+            self._take_orders()
 
     def ramp(self) -> rollout.State:
         """Go up stage by stage until the state machine says that it is over; always end in a known state."""
@@ -99,13 +106,35 @@ class Driver:
                 self._take_orders()
                 self._apply(rollout.Look(at=self.parts.clock.now(), judgements=self._look(self._stage())))
         except KeyboardInterrupt:
-            self.stop("interrupted", Cause.OPERATOR)
+            self._bring_back("interrupted", Cause.OPERATOR)
             raise
         except LostLeaseError:
             raise
         except RollgateError as error:
-            self.stop(str(error), Cause.ENVIRONMENT)
+            self._bring_back(str(error), Cause.ENVIRONMENT)
+        except Exception as error:  # noqa: BLE001 - whatever fails, traffic goes back first
+            _LOG.exception("a defect of the harness ended the rollout")
+            self._bring_back(f"internal error: {type(error).__name__}: {str(error)[:200]}", Cause.ENVIRONMENT)
         return self.state
+
+    def _bring_back(self, reason: str, cause: Cause) -> None:
+        """Stop, and where even that fails, take the candidate's traffic away by every means that is left."""
+        try:
+            self.stop(reason, cause)
+        except LostLeaseError:
+            raise
+        except Exception:  # noqa: BLE001 - the last means are still tried
+            _LOG.exception("the way back was not orderly")
+            self.parts.router.drop_lease()
+            with suppress(RollgateError):
+                self.parts.router.set_limit(0)
+            self.state = replace(
+                self.state,
+                phase=rollout.Phase.DONE,
+                decision=Decision.ROLLBACK,
+                cause=cause,
+                reason=f"{reason}; and the way back was not orderly: the lease was dropped",
+            )
 
     def stop(self, reason: str, cause: Cause) -> None:
         """Bring the traffic back and end, whatever was going on; safe to call at any time."""
@@ -131,7 +160,7 @@ class Driver:
         parts, before = self.parts, self.state.share
         digest = parts.store.digest()
         what = {"action": "move", "from": before, "to": move.share, "stage": move.stage, "feature": parts.feature}
-        parts.journal.append("intent", what, why=move.why, evidence=digest)
+        self._write("intent", what, move, digest)
         self.timeline.moving(parts.clock.now())
         try:
             for attempt in Retrying(
@@ -146,10 +175,10 @@ class Driver:
                     if parts.flags is not None and parts.feature:
                         parts.flags.set(parts.feature, move.share)
         except EnvironmentProblem as error:
-            parts.journal.append("outcome", {**what, "ok": False, "error": str(error)}, evidence=digest)
+            self._write("outcome", {**what, "ok": False, "error": str(error)}, move, digest)
             return rollout.MoveFailed(at=parts.clock.now(), reason=str(error))
         at = parts.clock.now()
-        parts.journal.append("outcome", {**what, "ok": True}, evidence=digest)
+        self._write("outcome", {**what, "ok": True}, move, digest)
         parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
         self.timeline.moved(at, move.stage, move.share / 100.0)
         if self.state.phase is rollout.Phase.MOVING:
@@ -157,6 +186,15 @@ class Driver:
             parts.sink.emit(StageStarted(stage=move.stage, share=move.share, at=at))
             parts.on_stage(move.stage)
         return rollout.Moved(at=at, share=move.share)
+
+    def _write(self, kind: str, what: Mapping[str, object], move: rollout.Move, digest: str) -> None:
+        """Append to the journal. A move back to the baseline is made even when the journal cannot be written."""
+        try:
+            self.parts.journal.append(kind, what, why=move.why if kind == "intent" else "", evidence=digest)
+        except EnvironmentProblem as error:
+            if move.share > 0:
+                raise
+            self._note(f"the way back could not be journaled: {error}", "error")
 
     def _leave_stage(self, before: rollout.State) -> None:
         """Keep the record of the stage that ends with this move."""
@@ -184,6 +222,10 @@ class Driver:
         """Drain the load, so that what never came back counts too, and judge the whole."""
         if self.parts.load is not None:
             self.parts.load.stop()
+        # Twice: one unlucky probe or query at the very end must neither convict nor acquit.
+        self._probed = 0.0
+        self._look(self._stage())
+        self._pause()
         self._probed = 0.0
         judgements = self._look(self._stage(), final=True)
         return rollout.Confirmed(at=self.parts.clock.now(), judgements=judgements)
@@ -191,8 +233,14 @@ class Driver:
     def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
         if before.phase is not rollout.Phase.PROMOTING and before.phase is not rollout.Phase.RETURNING:
             self._leave_stage(before)
+        if finish.decision is Decision.ROLLBACK and self.state.share > 0:
+            self.parts.router.drop_lease()
+            self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")
         what = {"action": "finish", "decision": finish.decision, "cause": finish.cause, "share": self.state.share}
-        self.parts.journal.append("finish", what, why=finish.reason, evidence=self.parts.store.digest())
+        try:
+            self.parts.journal.append("finish", what, why=finish.reason, evidence=self.parts.store.digest())
+        except EnvironmentProblem as error:
+            self._note(f"the end could not be journaled: {error}", "error")
 
     def _stage(self) -> str:
         return self.plan.stages[self.state.index].id if self.state.index >= 0 else WARMUP

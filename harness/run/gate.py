@@ -1,8 +1,9 @@
 """A gate: provision, conform, load, roll out by the driver, judge, report, tear down."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -21,6 +22,7 @@ from harness.ports import Case, Clock, EvidenceStore, Journal, Provider, Sink, S
 from harness.run.driver import Driver
 
 T = TypeVar("T")
+_LOG = logging.getLogger("rollgate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,9 @@ class Outside:
     preflight: Callable[[], None]
     strike: Callable[[Drill, Stack, Driver], None]
     gpu: Callable[[], tuple[str, ...]]
-    write: "Callable[[Verdict, Sequence[Case], Mapping[str, str]], None]"
+    write: Callable[[Verdict, Sequence[Case], Mapping[str, str]], None]
+    redact: Callable[[str], str] = str
+    shielded: Callable[[], AbstractContextManager[None]] = nullcontext
     suites: Suites | None = None
 
 
@@ -83,19 +87,43 @@ class Gate:
         try:
             ending = self._run()
         except KeyboardInterrupt:
-            reason = "interrupted: traffic is on the baseline"
-            ending = _Ending(Decision.ROLLBACK, Cause.OPERATOR, reason, interrupted=True)
+            ending = self._interrupted()
         except RollgateError as error:
             ending = _Ending(Decision.ROLLBACK, Cause.ENVIRONMENT, str(error))
-        finally:
-            self._keep_tails()
-            self._tear_down()
+        except Exception as error:  # noqa: BLE001 - a run that began always ends in a verdict
+            _LOG.exception("a defect of the harness ended the run")
+            reason = f"internal error: {type(error).__name__}: {str(error)[:200]} — see logs/rollgate.log"
+            ending = _Ending(Decision.ROLLBACK, Cause.ENVIRONMENT, reason)
+        with self.outside.shielded():
+            return self._end(ending)
+
+    def _end(self, ending: "_Ending") -> Verdict:
+        """Tear down, then tell; from here on nothing interrupts."""
+        self._keep_tails()
+        self._tear_down()
         verdict = self._verdict(ending)
         what = {"decision": verdict.decision, "cause": verdict.cause}
-        self.outside.journal.append("verdict", what, why=verdict.reason)
+        with self._going_on("the verdict could not be journaled"):
+            self.outside.journal.append("verdict", what, why=verdict.reason)
         self._phase("report", lambda: self.outside.write(verdict, self.cases, self._tails))
         self.outside.sink.emit(Decided(verdict=verdict, at=self.outside.clock.now()))
         return verdict
+
+    def _interrupted(self) -> "_Ending":
+        """Say how an interrupted run ended: by its rollout's end where that had come before the signal."""
+        state = self.driver.state if self.driver else None
+        if state is not None and state.decision is not None and state.cause not in {None, Cause.OPERATOR}:
+            return _Ending(state.decision, state.cause or Cause.OPERATOR, state.reason)
+        return _Ending(Decision.ROLLBACK, Cause.OPERATOR, "interrupted: traffic is on the baseline", interrupted=True)
+
+    @contextmanager
+    def _going_on(self, what: str) -> Generator[None]:
+        """Whatever fails in here is told and kept, and the steps after it are still taken."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the next step of the tear-down must be taken
+            _LOG.exception("%s", what)
+            self.outside.sink.emit(Noted(text=f"{what}: {error}", at=self.outside.clock.now(), level="error"))
 
     def _run(self) -> "_Ending":
         self._phase("preflight", self.outside.preflight)
@@ -110,9 +138,11 @@ class Gate:
             if failing:
                 reason = "before any traffic: " + "; ".join(f"{j.id}: {j.reason}" for j in failing)
                 return _Ending(Decision.ROLLBACK, Cause.RELEASE, reason)
-            broken = [j for j in self._smoke if j.status is Status.ERROR]
+            broken = [f"{j.id}: {j.reason}" for j in self._smoke if j.status is Status.ERROR]
+            if not any(j.status is Status.PASS for j in self._smoke):
+                broken.append("no conformance case was judged")
             if broken:
-                reason = "before any traffic: " + "; ".join(f"{j.id}: {j.reason}" for j in broken)
+                reason = "before any traffic: " + "; ".join(broken)
                 return _Ending(Decision.ROLLBACK, Cause.ENVIRONMENT, reason)
         if driver.parts.load is not None:
             self._phase("load", driver.parts.load.start)
@@ -157,21 +187,23 @@ class Gate:
     def _keep_tails(self) -> None:
         if self.stack is not None:
             for instance in self.stack.instances():
-                with suppress(OSError, KeyError):
+                with self._going_on(f"the log of {instance.name} could not be read"):
                     self._tails[instance.name] = self.stack.log_tail(instance.name)
 
     def _tear_down(self) -> None:
-        """End the load before the servers it talks to; nothing here may hide how the run ended."""
+        """End candidate traffic, then the load, then the servers it talks to, each whatever became of the others."""
 
         def down() -> None:
-            if self.driver is not None and self.driver.parts.load is not None:
-                self.driver.parts.load.stop()
             if self.driver is not None:
-                self.driver.parts.router.drop_lease()
-            self.outside.provider.down()
+                with self._going_on("the lease could not be dropped"):
+                    self.driver.parts.router.drop_lease()
+                if self.driver.parts.load is not None:
+                    with self._going_on("the load could not be stopped"):
+                        self.driver.parts.load.stop()
+            with self._going_on("the stack could not be taken down"):
+                self.outside.provider.down()
 
-        with suppress(RollgateError):
-            self._phase("teardown", down)
+        self._phase("teardown", down)
 
     def _phase(self, name: str, act: Callable[[], T]) -> T:
         clock, sink = self.outside.clock, self.outside.sink
@@ -201,7 +233,7 @@ class Gate:
             started_at=_rfc3339(self._started),
             finished_at=_rfc3339(self.outside.clock.now()),
             evidence_digest=self.outside.store.digest(),
-            reason=ending.reason,
+            reason=self.outside.redact(ending.reason),
             claims=(*request.plan.claims, *(f"rehearsal: {reason}" for reason in self._rehearsal())),
             stages=tuple(driver.records) if driver else (),
             judgements=judgements,
@@ -216,7 +248,7 @@ class Gate:
         smoke = {j.id for j in self._smoke}
         judged = tuple(j for j in self.driver.judgements if j.id not in smoke) if self.driver else ()
         stages = _stage_judgement(self.request, self.driver)
-        return (*judged, *self._smoke, *stages)
+        return tuple(replace(j, reason=self.outside.redact(j.reason)) for j in (*judged, *self._smoke, *stages))
 
     def _describe(self) -> dict[str, object]:
         request = self.request
@@ -267,12 +299,16 @@ def _stage_judgement(request: Request, driver: Driver | None) -> tuple[Judgement
 
 
 def case_evidence(case: Case, at: float) -> list[Evidence]:
-    """Return one record for each id that `case` covers (its name where it covers none); none when skipped."""
-    if case.outcome == "skipped":
-        return []
+    """Return one record for each id that `case` covers (its name where it covers none).
+
+    A skipped case counts nothing (`n` 0, note "skipped: ..."); one that broke instead of failing says "error: ...".
+    """
     names = case.covers or (case.name,)
-    bad = int(case.outcome != "passed")
-    note = f"{case.name}: {case.message}" if bad else ""
+    counted = int(case.outcome != "skipped")
+    bad = int(case.outcome not in {"passed", "skipped"})
+    note = f"{case.name}: {case.message}" if bad or not counted else ""
+    if case.outcome not in {"passed", "failed"}:
+        note = f"{case.outcome}: {note}"
     arm = Arm(case.arm) if case.arm else None
     return [
         Evidence(
@@ -284,7 +320,7 @@ def case_evidence(case: Case, at: float) -> list[Evidence]:
             arm=arm,
             unit=Unit.CASE,
             stage="smoke",
-            n=1,
+            n=counted,
             bad=bad,
             note=note,
         )

@@ -12,6 +12,7 @@ from typing import Any, cast
 import yaml
 
 from harness import spec
+from harness.model.errors import SpecError
 from harness.model.system import System
 
 _GOOD_RUNS, _BAD_RUNS = 10, 3
@@ -45,6 +46,10 @@ def bench_gates(
     """Run the cells that have no verdict yet, print the table; return 0 when no verdict is wrong."""
     loaded = spec.load_system(spec.find_system(system))
     cells = _cells(loaded, quick=quick) if matrix else [Cell(kind="release", name="good", seed=1, expect=_GOOD)]
+    unknown = sorted(set(only) - {cell.name for cell in cells})
+    if unknown:
+        msg = f"there is no release or drill {', '.join(unknown)}"
+        raise SpecError(msg, key="--only", mend=f"choose of {', '.join(sorted({cell.name for cell in cells}))}")
     cells = [cell for cell in cells if not only or cell.name in only]
     out.mkdir(parents=True, exist_ok=True)
     rows: list[str] = []

@@ -1,14 +1,18 @@
 """A gate, put together from its parts."""
 
+import logging
 import math
 import os
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,15 +31,16 @@ from harness.adapters.programs import ensure
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.suites import PytestSuites
 from harness.judge import Judge
-from harness.model.errors import EnvironmentProblem, SpecError
+from harness.model.errors import EnvironmentProblem, RollgateError, SpecError
 from harness.model.event import Noted
-from harness.model.evidence import Arm
+from harness.model.evidence import Arm, Evidence
 from harness.model.judgement import Verdict
 from harness.model.plan import StagePlan
 from harness.model.system import Drill, System
 from harness.paths import cache_root, share_root
 from harness.ports import Case, Sink, Stack
 from harness.report.files import write_all
+from harness.report.redact import redact
 from harness.run.drill import strike
 from harness.run.driver import Driver, Parts
 from harness.run.gate import Gate, Outside, Request
@@ -144,12 +149,18 @@ def run_gate(
         require_real=require_real,
         drill=fault,
     )
-    _keep_spec(loaded, folder)
+    keep_spec(loaded, folder)
     gate = _assemble(request, sink, recorder, suites=suites)
+    defects = logging.FileHandler(folder / "logs" / "rollgate.log", delay=True)
+    log = logging.getLogger("rollgate")
+    log.addHandler(defects)
+    log.propagate = False
     try:
         verdict = gate.go()
     finally:
         sink.close()
+        log.removeHandler(defects)
+        defects.close()
         gate.outside.journal.close()
         _close(gate.driver)
     return GateResult(verdict=verdict, exit_code=int(verdict.exit_code), out=folder, cases=gate.cases)
@@ -160,6 +171,20 @@ def _close(driver: Driver | None) -> None:
     for part in (driver.parts.metrics, driver.parts.probes) if driver else ():
         if isinstance(part, PrometheusMetrics | StackProbes):
             part.close()
+
+
+@contextmanager
+def shielded() -> Generator[None]:
+    """Let no signal cut short what must be finished; only the main thread can, and need, shield itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _load_drill(system: System, name: str | None) -> Drill | None:
@@ -184,10 +209,16 @@ def _make_out(out: Path) -> Path:
     return out
 
 
-def _keep_spec(system: System, out: Path) -> None:
+def keep_spec(system: System, out: Path) -> None:
     """Copy the system's files into the run, so that it can be judged again from its folder alone."""
+
+    def not_runs(folder: str, names: list[str]) -> set[str]:
+        """Leave out the run itself, where it lies inside the system's folder, and what else is no data."""
+        inside = {name for name in names if out.is_relative_to((Path(folder) / name).resolve())}
+        return inside | ({"__pycache__", "reports", ".git"} & set(names))
+
     try:
-        shutil.copytree(system.root, out / "system", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(system.root, out / "system", ignore=not_runs)
     except (OSError, shutil.Error) as error:
         msg = f"cannot copy the system's files into {out}: {str(error)[:200]}"
         raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
@@ -224,12 +255,20 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
         secrets_seen.extend(stack.secret(name) for name in request.system.secrets)
         return _connect(request, stack, provider, on_stage, journal, store, sink)
 
+    def kept_evidence() -> list[Evidence]:
+        """Return the evidence on disk; a torn file must cost its plots, never the verdict."""
+        try:
+            store.close()
+            return list(read_evidence(out))
+        except RollgateError as error:
+            note(f"report: without its plots, because {error}")
+            return []
+
     def write(verdict: Verdict, cases: Sequence[Case], tails: Mapping[str, str]) -> None:
-        store.close()
         written = write_all(
             verdict,
             out,
-            evidence=list(read_evidence(out)),
+            evidence=kept_evidence(),
             cases=cases,
             log_tails=tails,
             events=recorder.events,
@@ -254,6 +293,8 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
         strike=strike,
         gpu=visible_gpus,
         write=write,
+        redact=lambda text: redact(text, secrets_seen),
+        shielded=shielded,
         suites=PytestSuites(request.system, out=out) if suites and request.system.suites else None,
     )
     return Gate(request, outside)

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -81,7 +82,7 @@ def give_order(run_dir: Path, verb: str, reason: str) -> None:
     if not path.is_file():
         msg = "there is no running rollout"
         raise SpecError(msg, where=str(path), mend="name the run's folder, reports/RUN_ID")
-    journal = SqliteJournal(path, who=f"operator:{getpass.getuser()}", clock=SystemClock())
+    journal = SqliteJournal(path, who=f"operator:{_who()}", clock=SystemClock())
     try:
         if any(entry.kind == "finish" for entry in journal.entries()):
             msg = "the rollout is over"
@@ -89,3 +90,11 @@ def give_order(run_dir: Path, verb: str, reason: str) -> None:
         journal.append("order", {"verb": verb}, why=reason)
     finally:
         journal.close()
+
+
+def _who() -> str:
+    """Return the user's name; a container's user may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

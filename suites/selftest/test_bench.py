@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.model.errors import SpecError
 from harness.wiring.bench import Cell, bench_gates, judge_cell
 
 pytestmark = pytest.mark.selftest
@@ -87,3 +88,11 @@ def test_a_stored_verdict_is_not_run_again_and_a_wrong_one_fails_the_bench(tmp_p
     assert code == 1
     assert "**NO**" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert said[-1] == "1 runs, 1 wrong verdicts."
+
+
+def test_a_name_that_is_no_release_is_no_empty_success(tmp_path: Path) -> None:
+    """`--only` with a typo is an error, not a table of nothing."""
+    with pytest.raises(SpecError, match="no release or drill"):
+        bench_gates(
+            "minimal", matrix=True, quick=True, only=["erors"], out=tmp_path, table=None, echo=lambda _text: None
+        )

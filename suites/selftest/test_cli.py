@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import spec
 from harness.model.errors import EnvironmentProblem
 from harness.paths import share_root
 from harness.wiring import gate
@@ -168,3 +169,30 @@ def test_a_defect_of_ours_is_one_line_and_kept_in_a_file(tmp_path: Path) -> None
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 500
     assert "RuntimeError" in next((tmp_path / "crashes").iterdir()).read_text(encoding="utf-8")
+
+
+def test_a_reader_that_goes_away_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    """Output into a closed pipe is still the command's own exit code, not that of a failed release."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "harness.cli.main", "plan", "researchflow"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_run_inside_the_systems_own_folder_is_not_copied_into_itself(system: Path, tmp_path: Path) -> None:
+    """`--out` below the system's folder, as `rollgate gate .` does by default."""
+    loaded = spec.load_system(system)
+    out = system / "reports" / "run"
+    out.mkdir(parents=True)
+    gate.keep_spec(loaded, out)
+    assert (out / "system" / "system.yaml").is_file()
+    assert not (out / "system" / "reports").exists()
+    inside = tmp_path / "mine" / "elsewhere"
+    inside.mkdir()
+    gate.keep_spec(loaded, inside)
+    assert not (inside / "system" / "elsewhere").exists()

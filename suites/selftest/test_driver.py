@@ -356,3 +356,77 @@ def test_evidence_of_a_transition_belongs_to_no_stage(tmp_path: Path) -> None:
     looks = read_looks(tmp_path)
     assert looks[-1].final
     assert looks[-1].after == len(list(read_evidence(tmp_path)))
+
+
+def test_traffic_goes_back_even_when_the_journal_can_no_longer_be_written(tmp_path: Path) -> None:
+    """A disk that fills up in the middle of a stage ends at 0 % all the same, and says so."""
+    rig = make_rig(tmp_path, [Status.PASS, Status.PASS])
+    rig.driver.reconcile()
+    real = rig.journal.append
+
+    def append(kind: str, what: Mapping[str, object], *, why: str = "", evidence: str = "") -> object:
+        if rig.router.limit == 5000:
+            msg = "cannot write the journal: disk full"
+            raise EnvironmentProblem(msg)
+        return real(kind, what, why=why, evidence=evidence)
+
+    rig.journal.append = append  # type: ignore[method-assign,assignment]
+    rig.driver.ramp()
+    assert rig.router.limit == 0
+    assert (rig.driver.state.phase, rig.driver.state.cause) == (Phase.DONE, Cause.ENVIRONMENT)
+    assert "disk full" in rig.driver.state.reason
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_defect_of_the_harness_brings_the_traffic_back(tmp_path: Path) -> None:
+    """An exception that nobody foresaw, raised by a collector at 50 %, ends at 0 % because of the environment."""
+    rig = make_rig(tmp_path, [Status.PASS])
+    rig.driver.reconcile()
+    real = rig.load.collect
+
+    def collect() -> Sequence[Evidence]:
+        if rig.router.limit == 5000:
+            raise KeyError("nobody foresaw this")
+        return real()
+
+    rig.load.collect = collect  # type: ignore[method-assign]
+    rig.driver.ramp()
+    assert (rig.router.limit, rig.driver.state.cause) == (0, Cause.ENVIRONMENT)
+    assert "KeyError" in rig.driver.state.reason
+
+
+def test_a_way_back_that_the_router_refuses_drops_the_lease(tmp_path: Path) -> None:
+    """The router takes no more orders at 50 %: the lease goes, which ends candidate traffic."""
+    rig = make_rig(tmp_path, [Status.PASS])
+    rig.driver.reconcile()
+    real = rig.router.set_limit
+
+    def set_limit(limit: int) -> None:
+        if rig.router.limit == 5000:
+            msg = "socket gone"
+            raise EnvironmentProblem(msg)
+        real(limit)
+
+    rig.router.set_limit = set_limit  # type: ignore[method-assign]
+    rig.driver.ramp()
+    assert (rig.router.limit, rig.router.lease) == (5000, False)
+    assert (rig.driver.state.decision, rig.driver.state.cause) == (Decision.ROLLBACK, Cause.ENVIRONMENT)
+
+
+def test_a_router_that_does_not_go_back_at_the_start_gets_no_lease(tmp_path: Path) -> None:
+    """A limit left over that cannot be reset ends before the lease would let candidate traffic through."""
+    rig = make_rig(tmp_path, [Status.PASS], PlainRouter(limit=5000, refusals=100))
+    with pytest.raises(EnvironmentProblem, match="does not go back"):
+        rig.driver.reconcile()
+    assert rig.router.lease is False
+
+
+def test_an_abort_before_the_ramp_never_exposes_the_candidate(tmp_path: Path) -> None:
+    """An order given during the warm-up is taken there: no request ever reaches the candidate."""
+    rig = make_rig(tmp_path, [Status.PASS])
+    rig.driver.reconcile()
+    rig.journal.append("order", {"verb": "abort"}, why="not today")
+    rig.driver.warm_up()
+    rig.driver.ramp()
+    assert set(rig.router.history) == {0}
+    assert rig.driver.state.cause is Cause.OPERATOR

@@ -238,3 +238,25 @@ def test_a_thousand_simulated_rollouts_end_by_their_bound_and_in_a_known_state()
             assert router == 100
         elif state.decision is Decision.ROLLBACK and "way back failed" not in state.reason:
             assert router == 0
+
+
+def test_a_second_stop_on_the_way_back_asks_again() -> None:
+    """The way back may have been cut short: whoever stops again gets the move again."""
+    plan = make_plan()
+    state, _ = ro.step(plan, ro.State(), ro.Begin(at=0))
+    state, _ = ro.step(plan, state, ro.Moved(at=0, share=10))
+    stop = ro.Stop(at=1, reason="x", cause=Cause.OPERATOR)
+    state, first = ro.step(plan, state, stop)
+    state, second = ro.step(plan, state, stop)
+    assert [a.share for a in (*first, *second) if isinstance(a, ro.Move)] == [0, 0]
+
+
+def test_a_pause_ends_at_the_plans_deadline() -> None:
+    """A forgotten pause does not keep the candidate's share for ever."""
+    plan = make_plan()
+    state, _ = ro.step(plan, ro.State(), ro.Begin(at=0))
+    state, _ = ro.step(plan, state, ro.Moved(at=0, share=10))
+    state, _ = ro.step(plan, state, ro.Order(at=1, verb="pause", reason="lunch"))
+    state, actions = ro.step(plan, state, ro.Look(at=plan.deadline_s, judgements=(judged(Status.PASS),)))
+    assert isinstance(actions[0], ro.Move)
+    assert (actions[0].share, state.cause) == (0, Cause.OPERATOR)

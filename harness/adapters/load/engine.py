@@ -101,7 +101,7 @@ class Engine:
             exchange = await self._client.exchange(payload, timeout_s=left_s)
             failure, checks = self._judge(request, exchange)
         except ExchangeError as error:
-            failure = error.kind
+            exchange, failure = error.exchange, error.kind  # headers that came name the arm that cut its answer short
         except Exception as error:  # noqa: BLE001 - a broken scenario says nothing about the release
             exchange, failure = Exchange(), "workload"  # no arm is to blame
             self._break(f"the scenario's workload raised {type(error).__name__}: {error}")

@@ -16,18 +16,9 @@ from harness.adapters.load.workload import Request
 _INFORMATIONAL = range(100, 200)
 
 
-class ExchangeError(Exception):
-    """No whole answer came back. `kind` is "timeout", "refused", "reset" or "malformed"."""
-
-    def __init__(self, kind: str) -> None:
-        """Keep `kind`, the failure's name in the accounts."""
-        super().__init__(kind)
-        self.kind = kind
-
-
 @dataclass(slots=True)
 class Exchange:
-    """An answer and its times (monotonic nanoseconds). Header names are lower case."""
+    """An answer and its times (monotonic nanoseconds; `end_ns` 0: not whole). Header names are lower case."""
 
     sent_ns: int = 0
     first_byte_ns: int = 0
@@ -35,6 +26,18 @@ class Exchange:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytearray = field(default_factory=bytearray)
+
+
+class ExchangeError(Exception):
+    """No whole answer came back. `kind` is "timeout", "refused", "reset" or "malformed".
+
+    `exchange` is what had come by then: headers that arrived say whose failure it is.
+    """
+
+    def __init__(self, kind: str, exchange: Exchange) -> None:
+        """Keep `kind`, the failure's name in the accounts, and the part of the answer that was seen."""
+        super().__init__(kind)
+        self.kind, self.exchange = kind, exchange
 
 
 def render(request: Request, host: str, extra: tuple[tuple[str, str], ...] = ()) -> bytes:
@@ -61,9 +64,11 @@ class _Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._to_eof = True
 
-    def send(self, payload: bytes) -> asyncio.Future[Exchange]:
+    def send(self, payload: bytes, exchange: Exchange) -> asyncio.Future[Exchange]:
+        """Fill `exchange` as the answer comes in, so that its part is there when the wait is given up."""
         transport = cast("asyncio.Transport", self.transport)
-        self._exchange = Exchange(sent_ns=time.monotonic_ns())
+        self._exchange = exchange
+        exchange.sent_ns = time.monotonic_ns()
         self._waiter = asyncio.get_running_loop().create_future()
         self._to_eof = True
         transport.write(payload)
@@ -129,7 +134,7 @@ class _Connection(asyncio.Protocol):
 
     def _fail(self, kind: str) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(ExchangeError(kind))
+            self._waiter.set_exception(ExchangeError(kind, self._exchange))
         self._waiter = None
 
 
@@ -151,21 +156,22 @@ class Client:
 
     async def exchange(self, payload: bytes, *, timeout_s: float) -> Exchange:
         """Send one rendered request and return its answer; ExchangeError when none came in time."""
+        exchange = Exchange()
         try:
             async with asyncio.timeout(timeout_s), self._slots:
-                return await self._exchange(payload)
+                return await self._exchange(payload, exchange)
         except TimeoutError:
             kind = "timeout"
         except ConnectionRefusedError:
             kind = "refused"
         except OSError:
             kind = "reset"
-        raise ExchangeError(kind)
+        raise ExchangeError(kind, exchange)
 
-    async def _exchange(self, payload: bytes) -> Exchange:
+    async def _exchange(self, payload: bytes, exchange: Exchange) -> Exchange:
         connection = await self._connect()
         try:
-            exchange = await connection.send(payload)
+            await connection.send(payload, exchange)
         except BaseException:
             connection.abort()
             raise

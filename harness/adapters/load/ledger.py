@@ -28,6 +28,7 @@ class _Counts:
     timeouts: int = 0
     errors: int = 0
     late: int = 0
+    unrouted: int = 0
 
 
 class Ledger:
@@ -64,20 +65,24 @@ class Ledger:
             self._book.begin(self._start_wall_s + arrival.at_s, lag_s)
 
     def ended(self, arrival: Arrival, exchange: Exchange, failure: str, checks: Mapping[str, bool]) -> None:
-        """End it. `failure` is "" for a 2xx answer; an exchange without an end never came back."""
+        """End it. `failure` is "" for a 2xx answer; an exchange without an end never came back whole.
+
+        Its arm is the one that its headers name, whole or not.
+        """
         end_s = exchange.end_ns / 1e9 if exchange.end_ns else time.monotonic()
         response_s = end_s - self._start_s - arrival.at_s
-        arm = exchange.headers.get(self._arm_header) or exchange.headers.get(_ROUTED_ARM, "")
+        arm = _ARMS.get(exchange.headers.get(self._arm_header) or exchange.headers.get(_ROUTED_ARM, ""))
         self._counts.ended += 1
         self._counts.timeouts += failure == TIMEOUT
         self._counts.errors += bool(failure)
+        self._counts.unrouted += arm is None
         self._batch.append((self._options.prefix, round(response_s * 1e3, 3), len(exchange.body), failure or None))
         if self._book:
             self._book.end(
                 Sample(
                     intended_s=self._start_wall_s + arrival.at_s, response_s=response_s,
                     service_s=(exchange.end_ns - exchange.sent_ns) / 1e9 if exchange.end_ns else None,
-                    failure=failure, arm=_ARMS.get(arm), first=arrival.first, checks=checks,
+                    failure=failure, arm=arm, first=arrival.first, checks=checks,
                 )
             )  # fmt: skip
 
@@ -109,7 +114,7 @@ class Ledger:
         status = LoadStatus(
             at=time.time(), pid=os.getpid(), phase=phase, worker=options.worker, workers=options.workers,
             scheduled=scheduled, sent=counts.sent, ended=counts.ended, outstanding=counts.sent - counts.ended,
-            timeouts=counts.timeouts, errors=counts.errors, late=counts.late,
+            timeouts=counts.timeouts, errors=counts.errors, late=counts.late, unrouted=counts.unrouted,
             window_s=round(window_s, 3), window_scheduled=window_scheduled, window_sent=window_sent,
             lag_window_ms=self._lags.window_ms(), lag_total_ms=self._lags.total_ms(),
             cpu_share=round(cpu_share, 4), overhead_ms=overhead_ms, fault=fault,

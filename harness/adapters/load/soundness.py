@@ -10,6 +10,9 @@ _SHORT_S = 5.0
 _CPU_SHARE = 0.8
 _LAG_LEAST = 300  # requests before a p99 means anything
 _LAG_QUANTILE = "p99"
+_UNROUTED = 0.01  # share of the run's ended requests that no judgement sees, for want of an arm
+_UNROUTED_LEAST = 5  # requests ...
+_UNROUTED_OF = 300  # ... of at least so many: a start's first refusals are no outage
 
 
 def problems(status: LoadStatus, *, now_s: float, late_ms: float, expected: bool) -> tuple[str, ...]:
@@ -21,6 +24,7 @@ def problems(status: LoadStatus, *, now_s: float, late_ms: float, expected: bool
     found.append(_alive(status, now_s, expected=expected))
     found.append(_pace(status))
     found.append(_lag(status, late_ms))
+    found.append(_unrouted(status))
     if status.cpu_share > _CPU_SHARE:
         found.append(
             f"the generator takes {status.cpu_share:.0%} of its core, more than {_CPU_SHARE:.0%} — "
@@ -75,4 +79,17 @@ def _lag(status: LoadStatus, late_ms: float) -> str:
     return (
         f"p99 send lag {reached:.0f} ms, more than {late_ms:.0f} ms — "
         "free processor time or lower the plan's load_rate: latencies count from the intended time"
+    )
+
+
+def _unrouted(status: LoadStatus) -> str:
+    """Compare the requests that are blamed on nobody with all that ended, over the whole run."""
+    if status.ended < _UNROUTED_OF or status.unrouted < _UNROUTED_LEAST:
+        return ""
+    share = status.unrouted / status.ended
+    if share <= _UNROUTED:
+        return ""
+    return (
+        f"{status.unrouted} of {status.ended} ended requests named no arm, {share:.1%} (bound {_UNROUTED:.0%}) — "
+        "requests fail before anybody names an arm: is the router up? see logs/router.log"
     )

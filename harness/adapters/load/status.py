@@ -21,6 +21,7 @@ class LoadStatus:
 
     `phase` is "calibrating", "running", "draining" or "done". `scheduled` counts what should have been sent by
     `at`; in the window, likewise. `ended` counts answers, errors and timeouts: sent == ended once done.
+    `unrouted` counts those ended that named no arm: no judgement of an arm sees them.
     """
 
     at: float
@@ -35,6 +36,7 @@ class LoadStatus:
     timeouts: int = 0
     errors: int = 0
     late: int = 0
+    unrouted: int = 0
     window_s: float = 0.0
     window_scheduled: int = 0
     window_sent: int = 0
