@@ -7,6 +7,7 @@ import pytest
 from judge_streams import events, gauge, objective_of, plan_of, verdict_on
 
 from harness.judge import Judge, overall
+from harness.judge.suites import judge_suites
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.objective import Against, Measure, Severity
 from harness.model.status import Status
@@ -45,7 +46,19 @@ WELL = {"health.gateway@b": "++++", "health.gateway@c": "++++", "health.redis": 
         pytest.param(WELL | {"health.gateway@c": "++--"}, False, Status.FAIL, id="the candidate is down"),
         pytest.param(WELL | {"health.gateway@c": "--++"}, False, Status.FAIL, id="the candidate was down"),
         pytest.param(WELL | {"health.gateway@c": "+++-"}, False, Status.INCONCLUSIVE, id="one bad probe"),
-        pytest.param(WELL | {"health.gateway@c": "+++-"}, True, Status.FAIL, id="one bad probe at the end"),
+        pytest.param(WELL | {"health.gateway@c": "+++-"}, True, Status.INCONCLUSIVE, id="one bad probe at the end"),
+        pytest.param(
+            dict.fromkeys(WELL, "+" * 20) | {"health.gateway@c": "+" * 19 + "-"},
+            True,
+            Status.INCONCLUSIVE,
+            id="nineteen good probes and one time-out at the end",
+        ),
+        pytest.param(WELL | {"health.gateway@c": "++--"}, True, Status.FAIL, id="two bad probes at the end"),
+        pytest.param(WELL | {"health.gateway@b": "+++-"}, True, Status.INCONCLUSIVE, id="a bad twin at the end"),
+        pytest.param(WELL | {"health.redis": "++--"}, True, Status.ERROR, id="a shared service down at the end"),
+        pytest.param(
+            {"health.gateway@c": "+++-", "health.redis": "++++"}, True, Status.ERROR, id="a bad probe and no twin"
+        ),
         pytest.param(WELL | {"health.gateway@c": "+-+-+-+"}, False, Status.INCONCLUSIVE, id="never two in a row"),
         pytest.param(WELL | {"health.gateway@b": "++--"}, False, Status.ERROR, id="the baseline is down"),
         pytest.param(WELL | {"health.redis": "++--"}, False, Status.ERROR, id="a shared service is down"),
@@ -68,6 +81,16 @@ WELL = {"health.gateway@b": "++++", "health.gateway@c": "++++", "health.redis": 
 def test_availability_blames_the_right_one(rows: dict[str, str], *, final: bool, status: Status):
     """Two bad probes in a row are down; it is the release's only while its twin and all that is shared are well."""
     assert verdict_on(HEALTH, probes(rows), final=final).status is status
+
+
+def test_probes_that_time_out_belong_to_the_round_that_they_began_in():
+    """The candidate's take 2 s each to time out, the twin's a moment; the rounds begin 2 s apart."""
+    records = [
+        events("health.gateway", arm, at, 1, int(arm is C), source=Source.PROBE, unit=Unit.PROBE,
+               end_s=at + (2.0 if arm is C else 0.01))
+        for at in (0.0, 2.0) for arm in (B, C)
+    ]  # fmt: skip
+    assert verdict_on(HEALTH, records, final=True).status is Status.FAIL
 
 
 def test_probes_that_stopped_are_not_a_pass():
@@ -97,14 +120,106 @@ def test_restarts_that_were_never_read_are_an_error_at_the_end():
 
 @pytest.mark.parametrize(
     "signs, final, status",
-    [("++", False, Status.PASS), ("+-", False, Status.INCONCLUSIVE), ("+-", True, Status.ERROR),
-     ("--", False, Status.ERROR), ("--+", False, Status.PASS), ("", True, Status.ERROR)],
+    [("++", False, Status.PASS), ("+-", False, Status.INCONCLUSIVE), ("+-", True, Status.INCONCLUSIVE),
+     ("--", False, Status.ERROR), ("+--", True, Status.ERROR), ("--+", False, Status.PASS), ("", True, Status.ERROR)],
 )  # fmt: skip
 def test_missing_series_are_an_error_and_never_the_releases(signs: str, *, final: bool, status: Status):
     """Collections from Prometheus, good or bad."""
     records = [events("metrics", None, float(at), 1, int(s == "-"), source=Source.PROMETHEUS, note="series gone")
                for at, s in enumerate(signs)]  # fmt: skip
     assert verdict_on(COLLECTED, records, final=final).status is status
+
+
+def collections(signs: str, pace: float = 1.0) -> list[Evidence]:
+    """Return reports of Prometheus: "+" complete, "-" not, "c" the candidate's targets alone are down."""
+    return [
+        events("metrics", C if sign == "c" else None, at * pace, 1, int(sign == "-"), source=Source.PROMETHEUS,
+               end_s=at * pace, note="" if sign == "+" else "scrape target down")
+        for at, sign in enumerate(signs)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "signs, pace, scale, final, status",
+    [
+        pytest.param("+++c", 1.0, 15.0, False, Status.INCONCLUSIVE, id="gone once"),
+        pytest.param("+++c", 1.0, 15.0, True, Status.INCONCLUSIVE, id="gone at the end"),
+        pytest.param("+" + "c" * 9, 1.0, 15.0, True, Status.INCONCLUSIVE, id="nine in a row"),
+        pytest.param("+" + "c" * 10, 1.0, 15.0, False, Status.FAIL, id="ten in a row"),
+        pytest.param("+" + "c" * 10, 1.0, 1.0, False, Status.INCONCLUSIVE, id="ten looks within one slow scrape"),
+        pytest.param("+" + "c" * 10, 15.0, 1.0, False, Status.FAIL, id="ten slow looks"),
+        pytest.param("ccccc+ccccc", 1.0, 15.0, False, Status.INCONCLUSIVE, id="back in between"),
+        pytest.param("ccccccccc-c", 1.0, 15.0, False, Status.INCONCLUSIVE, id="the baseline's not shown in between"),
+        pytest.param("cccccccccc--", 1.0, 15.0, False, Status.ERROR, id="then all of Prometheus"),
+        pytest.param("cccccccc++", 1.0, 15.0, True, Status.PASS, id="back again"),
+    ],
+)
+def test_a_candidate_whose_metrics_alone_are_gone_never_passes_and_fails_after_ten(
+    signs: str, pace: float, scale: float, *, final: bool, status: Status
+):
+    """Its /health may well answer: nothing else would tell."""
+    judgement = verdict_on(COLLECTED, collections(signs, pace), final=final, plan=plan_of(time_scale=scale))
+    assert judgement.status is status
+    if status is Status.FAIL:
+        assert "the candidate's metrics are gone while the baseline's answer" in judgement.reason
+
+
+FROM_PROMETHEUS = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.PROMETHEUS,))
+
+
+@pytest.mark.parametrize(
+    "plan, age, status",
+    [
+        ({"time_scale": 15.0}, 14.0, Status.PASS),
+        ({"time_scale": 15.0}, 16.0, Status.INCONCLUSIVE),
+        ({"time_scale": 15.0, "look_s": 3.0}, 29.0, Status.PASS),
+        ({"time_scale": 15.0, "look_s": 3.0}, 31.0, Status.INCONCLUSIVE),
+        ({"look_s": 15.0}, 149.0, Status.PASS),
+        ({"look_s": 15.0}, 151.0, Status.INCONCLUSIVE),
+        ({"look_s": 1.0}, 45.0, Status.PASS),  # three scrapes of 15 s, looked at each second
+        ({"look_s": 1.0}, 61.0, Status.INCONCLUSIVE),
+    ],
+)
+@pytest.mark.parametrize("final", [False, True])
+def test_what_prometheus_last_saw_of_the_candidate_long_ago_is_no_pass(
+    plan: dict[str, float], age: float, status: Status, *, final: bool
+):
+    """The candidate's counters end at 10 s, the baseline's and the reports go on."""
+    judge = Judge([FROM_PROMETHEUS], plan_of(**plan))
+    both = [events("q.error", arm, float(at), 100, source=Source.PROMETHEUS) for at in range(10) for arm in (B, C)]
+    later = [events("q.error", B, float(at), 100, source=Source.PROMETHEUS) for at in range(10, 10 + int(age))]
+    judge.observe([*both, *later, *collections("+" * 10)])
+    found = judge.look(at=10.0 + age, stage="50", final=final)[0]
+    assert found.status is status
+    assert ("nothing newer of the candidate" in found.reason) is (status is Status.INCONCLUSIVE)
+
+
+def test_frozen_series_do_not_hide_a_failure_and_bind_prometheus_alone():
+    """What failed stays failed; the client's own numbers are not Prometheus'."""
+    objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.CLIENT, Source.PROMETHEUS))
+    for bad, wanted in ((0, {"client": Status.PASS, "prometheus": Status.INCONCLUSIVE}),
+                        (40, {"client": Status.FAIL, "prometheus": Status.FAIL})):  # fmt: skip
+        judge = Judge([objective], plan_of(time_scale=15.0))
+        judge.observe([events("q.error", arm, 0.0, 400, bad if arm is C else 0, source=source)
+                       for source in objective.sources for arm in (B, C)])  # fmt: skip
+        assert {j.source: j.status for j in judge.look(at=100.0, stage="50", final=False)} == wanted
+
+
+def test_memory_that_is_read_no_longer_is_no_pass():
+    """Growth is held to the same bound."""
+    memory = objective_of(Measure.GROWTH, "memory", 2, "MB/min", against=Against.BASELINE, sources=(Source.PROMETHEUS,))
+    judge = Judge([memory], plan_of(time_scale=15.0))
+    judge.observe([gauge("memory", arm, float(at), 200e6 + at) for at in range(120) for arm in (B, C)])
+    assert judge.look(at=120.0, stage="50", final=False)[0].status is Status.PASS
+    assert judge.look(at=140.0, stage="50", final=False)[0].status is Status.INCONCLUSIVE
+
+
+def test_a_single_bad_collection_at_the_end_is_no_pass_of_what_prometheus_measured():
+    """Not the load's, which is reconciled only once at the end."""
+    judge = Judge([FROM_PROMETHEUS], plan_of())
+    judge.observe([events("q.error", arm, 0.0, 400, source=Source.PROMETHEUS) for arm in (B, C)])
+    judge.observe(collections("++-"))
+    assert judge.look(at=3.0, stage="50", final=True)[0].status is Status.INCONCLUSIVE
 
 
 def assigned(share: float, true: float, seconds: int, seed: int = 1, **changes: object) -> list[Evidence]:
@@ -153,28 +268,50 @@ def test_good_routers_are_not_accused():
     assert accused <= 2
 
 
-def case(arm: Arm | None, bad: int, at: float = 0.0, n: int = 1):
+def case(arm: Arm | None, bad: int, at: float = 0.0, n: int = 1, note: str = "the case says"):
     """Return one test case that bears the id "it"."""
-    return events("suite.it", arm, at, n, bad, source=Source.SUITE, unit=Unit.CASE, stage="smoke", note="the case says")
+    return events("suite.it", arm, at, n, bad, source=Source.SUITE, unit=Unit.CASE, stage="smoke", note=note)
 
 
-@pytest.mark.parametrize(
-    "records, final, status",
-    [
-        ([case(C, 0), case(B, 0)], True, Status.PASS),
-        ([case(C, 1), case(B, 0)], False, Status.FAIL),
-        ([case(C, 1), case(B, 1)], False, Status.ERROR),
-        ([case(None, 1)], False, Status.ERROR),
-        ([case(C, 0, n=0)], True, Status.NOT_APPLICABLE),
-        ([], False, Status.INCONCLUSIVE),
-        ([], True, Status.ERROR),
-    ],
-)
-def test_a_suites_case_fails_the_release_only_when_the_candidate_alone_breaks_it(
-    records: list[Evidence], *, final: bool, status: Status
-):
-    """Cases that bear the objective's id."""
-    assert verdict_on(SUITE, records, final=final).status is status
+CASES = {
+    "both hold": ([case(C, 0), case(B, 0)], Status.PASS),
+    "the stack's holds": ([case(None, 0)], Status.PASS),
+    "the candidate alone": ([case(C, 1), case(B, 0)], Status.FAIL),
+    "both break": ([case(C, 1), case(B, 1)], Status.ERROR),
+    "the stack's breaks": ([case(None, 1)], Status.ERROR),
+    "no twin": ([case(C, 1)], Status.ERROR),
+    "no twin, but the stack's": ([case(C, 1), case(None, 0)], Status.ERROR),
+    "the twin was skipped": ([case(C, 1), case(B, 0, n=0)], Status.ERROR),
+    "not carried out on the candidate": ([case(C, 1, note="error: it: no port"), case(B, 0)], Status.ERROR),
+    "not carried out on the baseline": ([case(C, 1), case(B, 1, note="error: it: no port")], Status.ERROR),
+    "the candidate's was skipped": ([case(C, 0, n=0), case(B, 0)], Status.ERROR),
+    "all skipped": ([case(C, 0, n=0, note="skipped: no index"), case(B, 0, n=0)], Status.NOT_APPLICABLE),
+}
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_suites_case_fails_the_release_only_when_the_candidate_alone_breaks_it(what: str):
+    """Cases that bear one id, as an objective and as the smoke phase's own judgement: the same rule."""
+    records, status = CASES[what]
+    smoke = judge_suites(records)
+    assert [j.id for j in smoke] == ["it"]
+    for judgement in (verdict_on(SUITE, records, final=True), *smoke):
+        assert judgement.status is status
+        if status is Status.NOT_APPLICABLE:
+            assert judgement.reason == "skipped: no index"
+
+
+def test_no_case_is_never_a_pass():
+    """Nothing reported: unproven, and at the end an error."""
+    assert verdict_on(SUITE, [], final=False).status is Status.INCONCLUSIVE
+    assert verdict_on(SUITE, [], final=True).status is Status.ERROR
+    assert judge_suites([]) == ()
+
+
+def test_a_suites_record_that_is_no_count_is_an_error():
+    """A gauge under a suite's name."""
+    record = gauge("suite.it", C, 0.0, 1.0, source=Source.SUITE)
+    assert [j.status for j in judge_suites([record])] == [Status.ERROR]
 
 
 def load(signs: str, start: int = 0):

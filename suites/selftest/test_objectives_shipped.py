@@ -1,6 +1,7 @@
 """The numbers that researchflow ships, held to what is required: just under passes, just over does not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -154,11 +155,14 @@ def test_every_service_must_answer_and_be_sound(id_: str, prefix: str) -> None:
 
 @pytest.mark.covers("rf.rollout.metrics", level="simulated")
 def test_prometheus_must_collect_what_the_checks_need() -> None:
-    """Good collections pass; two bad ones in a row are an error of ours, never the release's failure."""
+    """Good collections pass; two bad ones in a row are an error of ours; the candidate's alone gone, its failure."""
     good = [probe("metrics", None, at, 0, Source.PROMETHEUS) for at in range(3)]
     bad = [probe("metrics", None, at, 1, Source.PROMETHEUS) for at in range(3, 6)]
     assert judged(good, "rf.rollout.metrics") == {"prometheus": Status.PASS}
     assert judged([*good, *bad], "rf.rollout.metrics") == {"prometheus": Status.ERROR}
+    gone = [replace(probe("metrics", Arm.CANDIDATE, at, 0, Source.PROMETHEUS), note="down") for at in range(3, 13)]
+    assert judged([*good, gone[0]], "rf.rollout.metrics") == {"prometheus": Status.INCONCLUSIVE}
+    assert judged([*good, *gone], "rf.rollout.metrics") == {"prometheus": Status.FAIL}
 
 
 def test_what_is_measured_where_is_what_is_required() -> None:

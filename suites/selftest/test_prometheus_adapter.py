@@ -10,10 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from judge_streams import objective_of, plan_of
 from test_prometheus_series import ALL, SYSTEM, row, target
 
 from harness.adapters.prometheus import PrometheusMetrics
-from harness.model.evidence import Arm, Evidence
+from harness.judge import Judge
+from harness.model.evidence import Arm, Evidence, Source
+from harness.model.objective import Measure
+from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
@@ -145,6 +149,23 @@ def test_a_candidate_whose_own_target_is_down_is_left_to_the_release(server: tup
     assert {record.arm for record in found} == {Arm.BASELINE}
     assert (report.bad, report.arm) == (0, Arm.CANDIDATE)
     assert "job gateway" in report.note
+
+
+def test_a_candidate_whose_metrics_stay_away_is_the_releases_failure(
+    server: tuple[KnownPrometheus, PrometheusMetrics],
+):
+    """From the wire to the judgement: all well, then the candidate's target alone is down for ten collections."""
+    known, metrics = server
+    objective = objective_of(Measure.COLLECTED, "metrics", sources=(Source.PROMETHEUS,))
+    judge = Judge([objective], plan_of(time_scale=15.0))
+    statuses: list[Status] = []
+    for at in range(1002, 1013):
+        known.now = float(at)
+        if at > 1002:
+            known.without, known.targets = "candidate", [ALL[0], target("gateway", "candidate", "down"), *ALL[2:]]
+        judge.observe(metrics.collect())
+        statuses.append(judge.look(at=known.now, stage="50", final=False)[0].status)
+    assert statuses == [Status.PASS, *[Status.INCONCLUSIVE] * 9, Status.FAIL]
 
 
 def test_a_target_gone_is_a_bad_report_that_names_job_and_instance(server: tuple[KnownPrometheus, PrometheusMetrics]):
