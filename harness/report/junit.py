@@ -4,10 +4,12 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
+from harness.model.evidence import Source
 from harness.model.judgement import Judgement, Verdict
 from harness.model.status import Status
 from harness.ports import Case
 from harness.report import words
+from harness.report.coverage import LEVELS
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -24,7 +26,7 @@ def junit(verdict: Verdict, cases: Sequence[Case]) -> str:
     for name, value in _run_properties(verdict):
         ET.SubElement(_properties(suite), "property", name=name, value=_clean(value))
     for judgement in verdict.judgements:
-        _judged(suite, verdict, judgement)
+        _judged(suite, verdict, judgement, _level(judgement, cases))
     _count(suite)
     if cases:
         suite = _suite(root, f"suites.{verdict.system}", verdict, len(cases), sum(case.seconds for case in cases))
@@ -59,18 +61,27 @@ def _properties(parent: ET.Element) -> ET.Element:
     return ET.SubElement(parent, "properties") if found is None else found
 
 
-def _covers(element: ET.Element, ids: Sequence[str], level: str = "live") -> None:
+def _level(judgement: Judgement, cases: Sequence[Case]) -> str:
+    """Return what a judgement proves: of a suite no more than its weakest case, which may have met a stand-in."""
+    ids = set(words.catalog_ids(judgement.id))
+    levels = (
+        {case.level for case in cases if ids & set(case.covers)} if judgement.source == Source.SUITE else set[str]()
+    )
+    return next((level for level in LEVELS if level in levels), "live")
+
+
+def _covers(element: ET.Element, ids: Sequence[str], level: str) -> None:
     for catalog_id in ids:
         ET.SubElement(_properties(element), "property", name="covers", value=catalog_id)
         ET.SubElement(_properties(element), "property", name="covers_level", value=level)
 
 
-def _judged(suite: ET.Element, verdict: Verdict, judgement: Judgement) -> None:
+def _judged(suite: ET.Element, verdict: Verdict, judgement: Judgement, level: str) -> None:
     name = f"{judgement.id} [{judgement.source}]" if judgement.source else judgement.id
     if judgement.stage:
         name += f" stage {judgement.stage}"
     case = ET.SubElement(suite, "testcase", classname=f"rollgate.{verdict.system}", name=_clean(name), time="0")
-    _covers(case, words.catalog_ids(judgement.id))
+    _covers(case, words.catalog_ids(judgement.id), level)
     message = _clean(f"{judgement.requirement}: {judgement.reason}" if judgement.reason else judgement.requirement)
     match judgement.status:
         case Status.FAIL:

@@ -129,6 +129,24 @@ def test_an_id_outside_the_catalog_covers_nothing(tmp_path: Path) -> None:
     assert _covers(_cases(tmp_path)["b"]) == ["rf.svc.redis"]
 
 
+def test_what_a_stand_in_showed_is_not_called_live(tmp_path: Path) -> None:
+    """A suite's judgement proves no more than its weakest case; a judgement of the traffic is live."""
+    run = made_run()
+    of_suite = replace(run.verdict.judgements[0], id="rf.svc.ollama", source="suite")
+    of_traffic = replace(of_suite, id="rf.rollout.error_rate", source="client")
+    cases = [
+        Case(name=f"a.py::{level}", outcome="passed", covers=("rf.svc.ollama",), message="", seconds=0.1, level=level)
+        for level in ("live", "simulated")
+    ]
+    _write(replace(run, verdict=replace(run.verdict, judgements=(of_suite, of_traffic)), cases=cases), tmp_path)
+    levels = {
+        name.split()[0]: [item.get("value") for item in case.iter("property") if item.get("name") == "covers_level"]
+        for name, case in _cases(tmp_path).items()
+    }
+    assert levels["rf.svc.ollama"] == ["simulated"]
+    assert levels["rf.rollout.error_rate"] == ["live"]
+
+
 def test_junit_survives_what_xml_cannot_hold(tmp_path: Path) -> None:
     """Colour codes and NUL of a failing case's output are dropped, the rest stays."""
     case = Case(name="a.py::b", outcome="failed", covers=(), message="\x1b[31mred\x1b[0m \x00 <&> ünï", seconds=0.1)
