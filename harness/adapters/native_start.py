@@ -69,7 +69,6 @@ class Starter:
         finally:
             self._abort.set()
             pool.shutdown(wait=True)
-            self._asker.close()
         if self._first is not None:
             raise self._first
 

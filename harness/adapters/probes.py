@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from harness.adapters.http_question import NoAnswer, get
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.system import Check, Health, Service, System
 from harness.ports import Clock, Stack
@@ -32,13 +32,14 @@ class Question:
 
 
 class Asker:
-    """Asks over HTTP, TCP or Redis; every question gets a connection of its own and a short timeout."""
+    """Asks over HTTP, TCP or Redis; every question gets a connection of its own and a short timeout.
+
+    The timeout bounds an HTTP question as a whole, and each of a Redis question's few commands.
+    """
 
     def __init__(self, *, timeout_s: float = _TIMEOUT_S) -> None:
         """Bound each question by `timeout_s` seconds."""
         self._timeout = timeout_s
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(timeout=timeout_s, limits=limits, trust_env=False)
 
     def problem(self, question: Question) -> str:
         """Return "" when the answer is what was expected, else one line that says what was found."""
@@ -51,22 +52,18 @@ class Asker:
                         return ""
                 case _:
                     return self._redis_problem(question)
-        except (OSError, httpx.HTTPError, redis.RedisError) as error:
+        except (OSError, NoAnswer, redis.RedisError) as error:
             return f"{question.address}: {error or type(error).__name__}"
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._http.close()
 
     def _http_problem(self, question: Question) -> str:
         how = question.how
         url = f"http://{question.address}{how.path}"
-        answer = self._http.get(url)
-        if answer.status_code not in how.statuses:
+        status, text = get(question.address, how.path, within_s=self._timeout)
+        if status not in how.statuses:
             wanted = "/".join(str(status) for status in how.statuses)
-            return f"GET {url}: {answer.status_code}, expected {wanted}: {answer.text[:160]}"
-        if how.body and not re.search(how.body, answer.text):
-            return f"GET {url}: the body does not match {how.body!r}: {answer.text[:160]}"
+            return f"GET {url}: {status}, expected {wanted}: {text[:160]}"
+        if how.body and not re.search(how.body, text):
+            return f"GET {url}: the body does not match {how.body!r}: {text[:160]}"
         return ""
 
     def _redis_problem(self, question: Question) -> str:
@@ -108,9 +105,8 @@ class StackProbes:
         return [*self._pool.map(self._ask, self._questions), *self._exits()]
 
     def close(self) -> None:
-        """End the threads and close connections."""
+        """End the threads."""
         self._pool.shutdown(cancel_futures=True)
-        self._asker.close()
 
     def _ask(self, question: Question) -> Evidence:
         start = self._clock.now()

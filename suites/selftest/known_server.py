@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+HANG_UP = b"\0hang up"  # at the end of an answer's bytes: close the connection after what stands before it
+
 
 @dataclass
 class Seen:
@@ -38,7 +40,7 @@ async def right(path: str, session: str) -> bytes | None:
 
 @contextmanager
 def serving(answer: Callable[[str, str], Awaitable[bytes | None]]) -> Generator[Seen]:
-    """Serve on a free loopback port; `answer(path, session)` gives the bytes, None closes the connection."""
+    """Serve on a free loopback port; `answer(path, session)` gives the bytes, None (or HANG_UP at their end) closes."""
     seen, loop, ready = Seen(answer), asyncio.new_event_loop(), threading.Event()
     stop = asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(_serve(seen, ready, stop)), daemon=True)
@@ -63,8 +65,10 @@ async def _serve(seen: Seen, ready: threading.Event, stop: asyncio.Event) -> Non
                 data = await seen.answer(lines[0].split()[1], session)
                 if data is None:
                     break
-                writer.write(data)
+                writer.write(data.removesuffix(HANG_UP))
                 await writer.drain()
+                if data.endswith(HANG_UP):
+                    break
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)

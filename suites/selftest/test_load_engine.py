@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from known_server import Seen, doubled, reply, right, serving
+from known_server import HANG_UP, Seen, doubled, reply, right, serving
 
 from harness.adapters.load import calibration
 from harness.adapters.load.engine import Engine
@@ -148,6 +148,7 @@ def test_failures_are_counted_to_the_arm_that_is_named(options: LoadOptions) -> 
     assert named == named_bad > 60
     assert nobody == nobody_bad > 20
     assert named + nobody == found.status.errors == 150
+    assert found.status.unrouted == nobody
     assert not any(r.kind is Kind.HISTOGRAM for r in found.records), "a quick refusal is no quick answer"
 
 
@@ -180,6 +181,45 @@ def test_a_connection_that_is_cut_is_a_failure_without_an_arm(options: LoadOptio
     assert server.requests == found.status.sent == 30
     assert {failure for *_, failure in found.results} == {"reset"}
     assert found.total("answer.error.unrouted") == (30, 30)
+    assert found.status.unrouted == 30
+
+
+def cut(path: str, header: str) -> bytes:
+    """Return the head of an answer of the candidate and half of its body."""
+    return reply(doubled(path), arm="candidate", header=header)[:-8]
+
+
+@pytest.mark.parametrize("header", ["X-Arm", "X-Routed-Arm"])
+def test_a_cut_answer_is_the_failure_of_the_arm_that_its_headers_name(options: LoadOptions, header: str) -> None:
+    """Every request of the candidate is cut within its body: its errors to the last one, and nobody else's."""
+
+    async def truncates(path: str, session: str) -> bytes | None:
+        return cut(path, header) + HANG_UP if hash(session) % 4 == 0 else reply(doubled(path))
+
+    with serving(truncates) as server:
+        found = run(replace(options, seconds=0.6), server)
+    (n, bad), (others, others_bad) = (found.total("answer.error", arm) for arm in (Arm.CANDIDATE, Arm.BASELINE))
+    assert n == bad == found.status.errors > 0
+    assert (n + others, others_bad) == (60, 0)
+    assert {failure for *_, failure in found.results} == {None, "reset"}
+    assert found.status.unrouted == 0
+    assert not any(r.signal.endswith(".unrouted") for r in found.records)
+
+
+def test_an_answer_that_stalls_is_a_timeout_of_the_arm_that_its_headers_name(options: LoadOptions) -> None:
+    """The candidate's bodies stop half way: errors and latencies beyond every bound, both its own."""
+
+    async def stalls(path: str, session: str) -> bytes | None:
+        return cut(path, "X-Arm") if hash(session) % 4 == 0 else reply(doubled(path))
+
+    with serving(stalls) as server:
+        found = run(replace(options, seconds=0.6, timeout_s=0.5), server)
+    n, bad = found.total("answer.error", Arm.CANDIDATE)
+    assert n == bad == found.status.timeouts > 0
+    for signal in ("answer.latency", "answer.service", "answer.latency.fine"):
+        assert sum(r.counts[-1] for r in found.records if r.signal == signal and r.arm is Arm.CANDIDATE) == n
+    assert found.total("answer.error", Arm.BASELINE) == (60 - n, 0)
+    assert found.status.unrouted == 0
 
 
 def test_a_server_that_is_not_there_refuses_every_request(options: LoadOptions) -> None:
@@ -188,7 +228,7 @@ def test_a_server_that_is_not_there_refuses_every_request(options: LoadOptions) 
         pass
     found = run(replace(options, seconds=0.3), server)
     assert {failure for *_, failure in found.results} == {"refused"}
-    assert found.status.sent == found.status.ended == 30
+    assert found.status.sent == found.status.ended == found.status.unrouted == 30
 
 
 def test_wrong_answers_are_wrong_and_not_errors(options: LoadOptions) -> None:
@@ -213,7 +253,7 @@ def test_a_stop_drains_what_is_outstanding(options: LoadOptions) -> None:
     with serving(slow) as server:
         found = run(replace(options, seconds=20), server, after=Engine.stop, at_s=1.5)
         assert found.status.sent == found.status.ended == server.requests < 200
-    assert found.status.errors == 0
+    assert found.status.errors == found.status.unrouted == 0
     assert found.code == 0
     assert found.status.sent == pytest.approx(found.status.scheduled, abs=2)
 

@@ -86,6 +86,43 @@ async def test_a_body_without_length_ends_with_its_connection() -> None:
     assert await answered(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", close=True) == ["reset"]
 
 
+async def test_a_failure_keeps_what_was_seen_of_the_answer() -> None:
+    """Headers that arrived before a cut, a stall or nonsense come with the failure; without any there are none."""
+    head = b"HTTP/1.1 200 OK\r\nX-Arm: candidate\r\n"
+    whole = {"x-arm": "candidate", "content-length": "9"}
+    assert await seen(head + b"Content-Length: 9\r\n\r\nok", close=True) == ("reset", whole)
+    assert await seen(head + b"Content-Length: 9\r\n\r\nok", close=False) == ("timeout", whole)
+    kind, headers = await seen(head + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", close=False)
+    assert (kind, headers["x-arm"]) == ("malformed", "candidate")
+    assert await seen(b"", close=True) == ("reset", {})
+    assert await seen(b"", close=False) == ("timeout", {})
+
+
+async def seen(answer: bytes, *, close: bool) -> tuple[str, dict[str, str]]:
+    """Ask for an answer that fails, after a sound one on the same connection; return (kind, headers)."""
+    over = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for data in (OK, answer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(data)
+        await writer.drain()
+        if not close:
+            await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    client = Client("127.0.0.1", server.sockets[0].getsockname()[1], tls=None, max_connections=1)
+    assert (await client.exchange(ASK, timeout_s=5)).end_ns
+    with pytest.raises(ExchangeError) as failed:
+        await client.exchange(ASK, timeout_s=0.3)
+    over.set()
+    client.close()
+    server.close()
+    assert failed.value.exchange.end_ns == 0
+    return failed.value.kind, failed.value.exchange.headers
+
+
 async def test_nonsense_and_silence_are_told_apart() -> None:
     """Bytes that are no HTTP are malformed; no answer in time is a timeout."""
     assert await answered(b"SSH-2.0-x\r\n\r\n") == ["malformed"]

@@ -113,6 +113,20 @@ def test_a_stalled_generator_is_noticed_while_it_stalls_and_after(tmp_path: Path
         assert sum(r.n for r in load.collect() if r.signal == "answer.error") == server.requests == sent(load)
 
 
+def test_a_router_that_is_gone_makes_the_load_invalid(tmp_path: Path) -> None:
+    """Refusals name no arm and so no judgement of an arm sees them: the load says so, and still after the stop."""
+    with serving(right) as server:
+        load = load_on(server, tmp_path)
+        load.start()
+        wait_until(lambda: sent(load) > 270, 20)
+        assert load.health().problems == ()
+    wait_until(lambda: load.health().problems, 10)
+    load.stop()
+    (problem,) = load.health().problems
+    assert "named no arm" in problem
+    assert "is the router up? see logs/router.log" in problem
+
+
 def test_a_schedule_that_ends_before_the_run_is_a_problem(tmp_path: Path) -> None:
     """A second of load in a run that goes on: silence must not look like health."""
     with serving(right) as server:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -61,11 +61,9 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def asker() -> Iterator[Asker]:
+def asker() -> Asker:
     """Return an asker with a short patience."""
-    asker = Asker(timeout_s=0.5)
-    yield asker
-    asker.close()
+    return Asker(timeout_s=0.5)
 
 
 def dead_address() -> str:
@@ -119,7 +117,85 @@ def test_loopback_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch, ad
     asker = Asker()
 
     assert ask(asker, address, path="/well") == ""
-    asker.close()
+
+
+@contextmanager
+def saying(first: bytes, drop: bytes = b"", *, every_s: float = 0.1) -> Iterator[str]:
+    """Answer each connection with `first`, then a `drop` every `every_s` seconds; hang up where there is none."""
+    over = threading.Event()
+
+    def speak(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(first)
+            while drop and not over.wait(every_s):
+                connection.sendall(drop)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=speak, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e7\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["status", "headers", "body", "chunk", "endless"],
+)
+def test_an_answer_that_drips_ends_at_the_deadline(asker: Asker, first: bytes) -> None:
+    """A byte every 0.1 s renews any timeout per read; the question still ends after its 0.5 s, and as a problem."""
+    with saying(first, b"1") as dripping:
+        began = time.monotonic()
+        problem = ask(asker, dripping, path="/health")
+
+        assert 0.4 < time.monotonic() - began < 1.5
+    assert "timed out" in problem
+
+
+def test_a_service_that_drips_does_not_hold_up_a_collection(address: str) -> None:
+    """The candidate drips, the baseline is well: bad records of the candidate alone, within the deadline."""
+    with saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"o") as dripping:
+        probes = StackProbes(per_arm_system(), Told({Arm.BASELINE: address, Arm.CANDIDATE: dripping}), SystemClock())
+        began = time.monotonic()
+        seen = by_signal(probes.collect())
+        took_s = time.monotonic() - began
+        probes.close()
+
+    assert took_s < 4
+    bad = {key for key, one in seen.items() if one.bad}
+    assert bad == {("health.app", Arm.CANDIDATE), ("check.app.sound", Arm.CANDIDATE)}
+    assert "timed out" in seen["health.app", Arm.CANDIDATE].note
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "7 bytes short"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok", "no whole HTTP answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes((1 << 20) + 1), "longer than 1024 KiB"),
+        (b"+PONG\r\n", "no whole HTTP answer"),
+        (b"", "closed connection"),
+    ],
+    ids=["truncated", "truncated-chunk", "too-long", "no-http", "nothing"],
+)
+def test_an_answer_that_is_not_whole_is_told(asker: Asker, answer: bytes, said: str) -> None:
+    """A 200 on its first line is no health when the rest is missing, or without end."""
+    with saying(answer) as broken:
+        assert said in ask(asker, broken, path="/health")
 
 
 class Told:
