@@ -20,11 +20,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bench, name="bench")
 
 
-def validate(folder: Annotated[Path, typer.Argument(help="A system's folder.", metavar="DIR")]) -> None:
+def validate(folder: Annotated[Path, typer.Argument(help="A system's folder, or its name.", metavar="DIR")]) -> None:
     """Check a system's files; every problem is one line with file, line, key and mend."""
     from harness import spec  # noqa: PLC0415 - pydantic models are slow to build, --help is not
 
-    problems = spec.validate(folder)
+    problems = spec.validate(folder if folder.is_dir() else spec.find_system(str(folder)))
     for problem in problems:
         say(str(problem), err=True)
     if problems:
