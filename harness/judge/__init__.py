@@ -4,6 +4,7 @@ The judge reads no clock, no file and no random number. It keeps sums, never the
 costs the same after a minute as after a day.
 """
 
-from harness.judge.judge import Judge, overall
+from harness.judge.judge import Judge
+from harness.model.judgement import overall
 
 __all__ = ["Judge", "overall"]

@@ -17,7 +17,7 @@ from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import Judgement
 from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import StagePlan
-from harness.model.status import Status, merge
+from harness.model.status import Status
 
 _STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH})
 # The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
@@ -165,11 +165,6 @@ class Judge:
         age = look.at - newest
         old = max(_FROZEN_S, _FROZEN_LOOKS * plan.look_s, _FROZEN_SCRAPES_S / plan.time_scale)
         return age if age > old else 0.0
-
-
-def overall(judgements: Sequence[Judgement]) -> Status:
-    """Merge the guardrails: fail > error > inconclusive > pass; none at all is an error."""
-    return merge(judgement.status for judgement in judgements if judgement.severity == Severity.CRITICAL.value)
 
 
 def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook) -> tuple[_Seat, ...]:

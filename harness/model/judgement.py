@@ -1,9 +1,10 @@
 """Judgements and the verdict they are merged into."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from harness.model.status import Cause, Decision, ExitCode, Status
+from harness.model.status import Cause, Decision, ExitCode, Status, merge
 
 SCHEMA_VERSION = 1
 
@@ -30,6 +31,11 @@ class Judgement:
     severity: str = "critical"
     stage: str = ""
     needed: int | None = None
+
+
+def overall(judgements: Iterable[Judgement]) -> Status:
+    """Merge the guardrails: fail > error > inconclusive > pass; none at all is an error."""
+    return merge(judgement.status for judgement in judgements if judgement.severity == "critical")
 
 
 class ServiceKind(StrEnum):

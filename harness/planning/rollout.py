@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from harness.model.judgement import Judgement
+from harness.model.judgement import Judgement, overall
 from harness.model.plan import OnInconclusive, Stage, StagePlan
-from harness.model.status import Cause, Decision, Status, merge
+from harness.model.status import Cause, Decision, Status
 
 FULL = 100.0
 
@@ -197,7 +197,7 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
         return state, _NONE
     stage, last = plan.stages[state.index], state.index == len(plan.stages) - 1
     baked = event.at - state.entered_at
-    status = merge(j.status for j in event.judgements if j.severity == "critical")
+    status = overall(event.judgements)
     late = baked >= stage.max_bake_s
     needs_proof = last or plan.proof == "each" or (stage.until_proven and not late)
     if baked >= stage.min_bake_s and _may_go_on(status, event.judgements, needs_proof=needs_proof, late=late):
@@ -243,7 +243,7 @@ def _confirmed(plan: StagePlan, state: State, event: Confirmed) -> Step:
     failing = failed(event.judgements)
     if failing:
         return _return(state, Cause.RELEASE, "; ".join(f"{j.id}: {j.reason}" for j in failing))
-    status = merge(j.status for j in event.judgements if j.severity == "critical")
+    status = overall(event.judgements)
     if status is Status.PASS:
         promoting = replace(
             state,

@@ -11,9 +11,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from harness.model.errors import EnvironmentProblem, LostLeaseError, RollgateError
 from harness.model.event import Looked, Noted, StageEnded, StageStarted, TrafficMoved
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
-from harness.model.judgement import Judgement, StageRecord
+from harness.model.judgement import Judgement, StageRecord, overall
 from harness.model.plan import StagePlan
-from harness.model.status import Cause, Decision, merge
+from harness.model.status import Cause, Decision
 from harness.planning import rollout
 from harness.planning.timeline import WARMUP, StageTally, Timeline
 from harness.ports import Clock, EvidenceStore, Flags, Journal, Load, Metrics, Probes, Router, Sink
@@ -208,7 +208,7 @@ class Driver:
             share=before.share,
             started_at=self._stage_began,
             ended_at=now,
-            status=merge(j.status for j in self.judgements if j.severity == "critical"),
+            status=overall(self.judgements),
             n_baseline=arms[Arm.BASELINE].n,
             n_candidate=arms[Arm.CANDIDATE].n,
             p95_baseline_ms=arms[Arm.BASELINE].quantile_ms(0.95),

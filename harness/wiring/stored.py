@@ -15,8 +15,8 @@ from harness.judge import Judge
 from harness.judge.suites import judge_suites
 from harness.model.errors import SpecError
 from harness.model.evidence import Source
-from harness.model.judgement import Judgement
-from harness.model.status import ExitCode, Status, merge
+from harness.model.judgement import Judgement, overall
+from harness.model.status import ExitCode, Status
 from harness.report.files import write_again
 from harness.report.verdict_json import decode
 from harness.wiring.gate import choose_plan, compressed
@@ -65,7 +65,7 @@ def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
     smoke = judge_suites([r for r in records if r.source is Source.SUITE])
     ids = {j.id for j in smoke}
     whole = (*(j for j in judgements if j.id not in ids), *smoke)
-    status = merge(j.status for j in whole if j.severity == "critical")
+    status = overall(whole)
     return [asdict(j) for j in whole], int(_CODES[status])
 
 
