@@ -23,18 +23,19 @@ class Standardised:
 
     def add(self, counts: Counts) -> None:
         """Take one interval in that both arms saw."""
-        self.bad_c += counts.bad_c
-        self.n_c += counts.n_c
-        self.bad_b += counts.bad_b
-        self.n_b += counts.n_b
-        if not (counts.n_c and counts.n_b):
+        bad_c, n_c, bad_b, n_b = int(counts.bad_c), int(counts.n_c), int(counts.bad_b), int(counts.n_b)
+        self.bad_c += bad_c
+        self.n_c += n_c
+        self.bad_b += bad_b
+        self.n_b += n_b
+        if not (n_c and n_b):
             return
-        weight = counts.n_c * counts.n_b / (counts.n_c + counts.n_b)
+        weight = n_c * n_b / (n_c + n_b)
         self._weight += weight
-        self._c += weight * counts.bad_c / counts.n_c
-        self._b += weight * counts.bad_b / counts.n_b
-        self._var_c += weight * weight / counts.n_c
-        self._var_b += weight * weight / counts.n_b
+        self._c += weight * bad_c / n_c
+        self._b += weight * bad_b / n_b
+        self._var_c += weight * weight / n_c
+        self._var_b += weight * weight / n_b
 
     @property
     def difference(self) -> float:
@@ -123,9 +124,9 @@ class RatioTrial:
         )
         alarm = -math.log(self._terms.alpha)
         if self._excess.peak >= alarm:
-            strength = f"e-value {_power(self._excess.peak)}, rolls back at {_power(alarm)}"
+            strength = f"e-value {_power(float(self._excess.peak))}, rolls back at {_power(alarm)}"
             return Status.FAIL, f"{counts}: beyond the margin of {margin:g} points ({strength})", None
-        proof, wanted = self._within.log_e, -math.log(1 - self._terms.confidence)
+        proof, wanted = float(self._within.log_e), -math.log(1 - self._terms.confidence)
         if proof >= wanted:
             return Status.PASS, f"{counts}: shown within the margin of {margin:g} points", None
         needed = more_to_reach(proof, wanted, seen.n_c + seen.n_b)

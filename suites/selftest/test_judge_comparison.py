@@ -45,7 +45,7 @@ def test_a_bet_is_fair_under_every_point_of_its_null(
     edge = theta_b + margin
     theta_c = inside * edge if above else edge + inside * (1 - edge)
     mean = sum(
-        math.exp(Counts(bad_c, n_c, bad_b, n_b).log_e(p_c, p_b, margin))
+        math.exp(Counts(bad_c, n_c, bad_b, n_b).log_e(np.array([p_c]), np.array([p_b]), margin)[0])
         * binom.pmf(bad_c, n_c, theta_c) * binom.pmf(bad_b, n_b, theta_b)
         for bad_c, bad_b in product(range(n_c + 1), range(n_b + 1))
     )  # fmt: skip
@@ -55,7 +55,8 @@ def test_a_bet_is_fair_under_every_point_of_its_null(
 @given(p_c=st.floats(0.01, 0.6), p_b=st.floats(0.01, 0.6), weight=st.floats(0.01, 0.99))
 def test_the_nearest_null_without_a_margin_is_the_pooled_share(p_c: float, p_b: float, weight: float):
     """The closed form of the strict comparison."""
-    assert nearest(p_c, p_b, weight, 0.0)[0] == pytest.approx(weight * p_c + (1 - weight) * p_b)
+    common, _ = nearest(np.array([p_c]), np.array([p_b]), np.array([weight]), np.zeros(1))
+    assert common[0] == pytest.approx(weight * p_c + (1 - weight) * p_b)
 
 
 def _errors(seconds: int, rate_c: Rate, rate_b: Rate, n: int = 20, seed: int = 1) -> Iterator[Evidence]:
