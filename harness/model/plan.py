@@ -12,6 +12,20 @@ class OnInconclusive(StrEnum):
     HOLD = "hold"
 
 
+class RollbackOn(StrEnum):
+    """What proves a release bad against its baseline.
+
+    `excess`: worse by more than the margin. `difference`: worse at all; wants a calibrated system, and falls
+    back to `blocks` without one. `blocks`: worse at all, judged by whole blocks of intervals, which needs no
+    calibration and is slow. `absolute`: never by comparison; objectives against numbers alone decide.
+    """
+
+    EXCESS = "excess"
+    DIFFERENCE = "difference"
+    BLOCKS = "blocks"
+    ABSOLUTE = "absolute"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One step of the ramp. `share` is the candidate's share of traffic in percent.
@@ -37,7 +51,9 @@ class StagePlan:
     passing bound needs, `holdout` is the baseline's share in percent kept at the last stage, `margins` maps
     objective ids to margins that override the objective's own. `patience_s` is how long an error, or missing
     proof, may hold a stage beyond its `max_bake_s` before `on_inconclusive` strikes (`deadline_s` bounds the
-    whole rollout likewise). `claims` says in plain words what a promotion by this plan may claim; `proof`
+    whole rollout likewise). `rollback_on` is what proves a release bad, `interval_s` the stretch that the arms'
+    noise is measured over and compared in, `weights` maps objective ids to weights that override their own, and
+    `informational` names guardrails that this plan only shows. `claims` says in plain words what a promotion by this plan may claim; `proof`
     ("each" or "last") tells whether each stage or only the last must be proven to go on.
     """
 
@@ -55,7 +71,11 @@ class StagePlan:
     time_scale: float = 1.0
     load_rate: float = 40.0
     look_s: float = 1.0
+    rollback_on: RollbackOn = RollbackOn.EXCESS
+    interval_s: float = 1.0
     margins: tuple[tuple[str, float], ...] = ()
+    weights: tuple[tuple[str, float], ...] = ()
+    informational: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -69,6 +69,19 @@ class Native:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a service may take; None where the system sets no limit. A GB is 1024**3 bytes, as for a container.
+
+    `memory_gb` bounds the resident memory of its whole process tree. `cpus` and `gpus_max` only a container runtime
+    can enforce.
+    """
+
+    memory_gb: float | None = None
+    cpus: float | None = None
+    gpus_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service of the inventory. `ports` maps names to the well-known numbers (native picks free ones).
 
@@ -88,6 +101,8 @@ class Service:
     job: str = ""
     component: str = ""
     gpu: bool = False
+    image: str = ""  # name:tag of its container, "" where none is named
+    resources: Resources = Resources()
     not_on: tuple[tuple[str, str], ...] = ()  # (provider, reason): not_applicable there
 
 
