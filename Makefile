@@ -28,7 +28,8 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff format
 
 test: lint  ## lint, the selftests, and the conformance cases that start nothing
-	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py suites/conformance/test_plans.py \
+	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py \
+		suites/conformance/test_inventory.py suites/conformance/test_plans.py \
 		--junitxml=reports/test-junit.xml
 
 test-all: test  ## everything that this machine can run: also every known release and drill, once

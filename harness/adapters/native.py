@@ -219,6 +219,8 @@ class NativeProvider:
                     "arm": str(one.arm) if one.arm else None,
                     "addresses": {name: one.address(name) for name in one.ports},
                     "log": str(one.log),
+                    "keeper": one.process.keeper if one.process else 0,
+                    "ready_s": one.ready_s,
                 }
                 for one in self._instances
             ],

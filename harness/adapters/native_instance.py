@@ -33,6 +33,7 @@ class Instance:
     process: Process | None = None
     refers_to: set[str] = field(default_factory=set[str])
     failure: str = ""
+    ready_s: float | None = None
 
     @property
     def name(self) -> str:

@@ -148,7 +148,8 @@ class Starter:
         assert process is not None  # noqa: S101 - _launch set it
         secret = self._around.secrets.get(password_name(instance.service.name), "")
         question = Question(signal="", address=instance.address(health.port), how=health, secret=secret)
-        deadline = time.monotonic() + health.start_period_s
+        began = time.monotonic()
+        deadline = began + health.start_period_s
         problem = "it did not answer"
         while time.monotonic() < deadline:
             self._check_abort()
@@ -157,6 +158,7 @@ class Starter:
             if process.restarts >= _EXITS_BEFORE_GIVING_UP:
                 raise _failed(instance, f"it {process.exit_note}")
             if process.running and not (problem := self._asker.problem(question)):
+                instance.ready_s = time.monotonic() - began
                 self._settle(instance, min(deadline, time.monotonic() + _SETTLE_S), secret)
                 return True
             time.sleep(_POLL_S)

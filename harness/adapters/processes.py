@@ -115,6 +115,11 @@ class Process:
         return self._pid
 
     @property
+    def keeper(self) -> int:
+        """The process id of the watchdog: the program and all its descendants are below it, after a restart too."""
+        return self._watchdog.pid
+
+    @property
     def restarts(self) -> int:
         """How often the program exited without being asked to."""
         self._read()

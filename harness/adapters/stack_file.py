@@ -31,13 +31,19 @@ class DescribedRelease(TypedDict):
 
 
 class DescribedInstance(TypedDict):
-    """One process. `addresses` maps port names to "host:port"; `log` is a path; `arm` is None off the arms."""
+    """One process. `addresses` maps port names to "host:port"; `log` is a path; `arm` is None off the arms.
+
+    `keeper` is the id of the process whose descendants are the instance, whatever restarts there are; 0 where it
+    has none here. `ready_s` is how many seconds it took to be well, None when it never was.
+    """
 
     name: str
     service: str
     arm: str | None
     addresses: dict[str, str]
     log: str
+    keeper: int
+    ready_s: float | None
 
 
 class DescribedService(TypedDict):

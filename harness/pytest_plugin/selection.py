@@ -1,6 +1,9 @@
 """Which tests fit what was named, over which parameters, and where their results come from."""
 
+from collections.abc import Iterator
+
 import pytest
+from _pytest.mark import ParameterSet
 
 from harness.model.evidence import Arm
 from harness.model.judgement import ServiceKind
@@ -13,10 +16,16 @@ _RUNS = ("stack", "gate_run")  # fixtures that need something running
 
 
 def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
-    """Give `arm`, `objective` and `stage` their values: of the system, its plan, the baseline first."""
+    """Give `arm`, `instance`, `objective` and `stage` their values: of the system, its plan, the baseline first.
+
+    `limited_instance` are the instances of services with a limit of memory.
+    """
     names = metafunc.fixturenames
     if "arm" in names and "stack" in names:
         metafunc.parametrize("arm", [arm.value for arm in Arm])
+    for name, limited in (("instance", False), ("limited_instance", True)):
+        if name in names:
+            metafunc.parametrize(name, list(_instances(target, limited=limited)))
     if "gate_run" not in names:
         return
     if "objective" in names:
@@ -28,6 +37,17 @@ def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
     if "stage" in names:
         stages = target.plan.stages if target.named and not target.unavailable() else ()
         metafunc.parametrize("stage", [pytest.param(item, id=item.id) for item in stages])
+
+
+def _instances(target: Target, *, limited: bool) -> Iterator[ParameterSet]:
+    """Yield (service, arm) of each instance that the provider runs, marked with both; arm None off the arms."""
+    for service in target.system.services if target.named else ():
+        if target.provider_name in dict(service.not_on) or (limited and service.resources.memory_gb is None):
+            continue
+        for arm in Arm if service.per_arm else (None,):
+            marks = [pytest.mark.service(service.name), *([pytest.mark.arm(arm.value)] if arm else [])]
+            name = f"{service.name}-{arm.value}" if arm else service.name
+            yield pytest.param((service.name, arm), id=name, marks=marks)
 
 
 def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> None:
@@ -99,7 +119,7 @@ def _lacking(item: pytest.Item, target: Target) -> str:
         return reason
     if "gate_run" in getattr(item, "fixturenames", ()) and target.stack_file:
         return "a stack that is up already is not gated: leave --stack-file out"
-    provider = str(target.described.get("provider", target.provider)).replace("auto", "native")
+    provider = target.provider_name
     for name in services_of(item):
         reasons = dict(target.system.service(name).not_on)
         if provider in reasons:

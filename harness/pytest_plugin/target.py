@@ -33,6 +33,11 @@ class Target:
         """Whether any system is named."""
         return bool(self.system_name or self.stack_file)
 
+    @property
+    def provider_name(self) -> str:
+        """The provider that runs the stack: of stack.json, or the asked one."""
+        return str(self.described.get("provider", self.provider)).replace("auto", "native")
+
     @cached_property
     def system(self) -> System:
         """The named system. Raises pytest.UsageError, with the spec's own line, when its files are wrong."""

@@ -6,7 +6,19 @@ from pathlib import Path
 from harness.model.evidence import Source
 from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import OnInconclusive, Stage, StagePlan
-from harness.model.system import Check, Drill, Flag, Health, Native, Release, Scenario, Service, Signal, Traffic
+from harness.model.system import (
+    Check,
+    Drill,
+    Flag,
+    Health,
+    Native,
+    Release,
+    Resources,
+    Scenario,
+    Service,
+    Signal,
+    Traffic,
+)
 from harness.spec.objectives import sources_of, stage_id
 from harness.spec.schema import (
     DrillFile,
@@ -57,6 +69,10 @@ def service(name: str, spec: ServiceSpec) -> Service:
         job=spec.job,
         component=spec.component,
         gpu=spec.gpu,
+        image=spec.image or "",
+        resources=Resources(
+            memory_gb=spec.resources.memory_gb, cpus=spec.resources.cpus, gpus_max=spec.resources.gpus_max
+        ),
         not_on=tuple(spec.not_on.items()),
     )
 

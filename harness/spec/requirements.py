@@ -1,12 +1,14 @@
 """What the conformance suites hold the services of a system to, as data: conformance.yaml."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.errors import SpecError
+from harness.spec import build
+from harness.spec.inventory import Inventory
 from harness.spec.problems import Problems, first, read, unknown
-from harness.spec.schema import ConformanceFile, PlanSpec
+from harness.spec.schema import ConformanceFile, InventorySpec, PlanSpec, ServiceSpec
 
 FILE = "conformance.yaml"
 Fact = str | int | float | bool
@@ -14,9 +16,10 @@ Fact = str | int | float | bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """What one service must be: facts by name, and the catalog ids that its cases prove."""
+    """What one service must be: its inventory, facts by name, and the catalog ids that its cases prove."""
 
     covers: tuple[str, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
     facts: Mapping[str, Fact] = field(default_factory=dict[str, Fact])
 
 
@@ -50,7 +53,8 @@ def load_requirements(root: Path) -> Requirements:
         raise first(problems.errors) from None
     return Requirements(
         services={
-            name: Requirement(covers=tuple(item.covers), facts=dict(item.facts)) for name, item in spec.services.items()
+            name: Requirement(covers=tuple(item.covers), inventory=_inventory(item.inventory), facts=dict(item.facts))
+            for name, item in spec.services.items()
         },
         plans={
             name: PlanRequirement(covers=tuple(item.covers), percent=tuple(item.percent))
@@ -59,7 +63,21 @@ def load_requirements(root: Path) -> Requirements:
     )
 
 
-def requirement_problems(root: Path, services: Iterable[str], plans: Mapping[str, PlanSpec]) -> list[SpecError]:
+def _inventory(item: InventorySpec) -> Inventory:
+    return Inventory(
+        ports=None if item.ports is None else tuple(item.ports),
+        health=item.health,
+        start_period_s=item.start_period_s,
+        memory_gb=item.memory_gb,
+        cpus=item.cpus,
+        gpus_max=item.gpus_max,
+        gpu=item.gpu,
+    )
+
+
+def requirement_problems(
+    root: Path, services: Mapping[str, ServiceSpec], plans: Mapping[str, PlanSpec]
+) -> list[SpecError]:
     """Return everything that is wrong with conformance.yaml, where there is one."""
     if not (root / FILE).exists():
         return []
@@ -67,10 +85,13 @@ def requirement_problems(root: Path, services: Iterable[str], plans: Mapping[str
         document, spec = read(root / FILE, ConformanceFile)
     except Problems as problems:
         return list(problems.errors)
-    known = list(services)
-    wrong = [
-        unknown(document, ("services", name), name, known, "services") for name in spec.services if name not in known
-    ]
+    wrong: list[SpecError] = []
+    for name, item in spec.services.items():
+        if name not in services:
+            wrong.append(unknown(document, ("services", name), name, services, "services"))
+            continue
+        for key, message in _inventory(item.inventory).differences(build.service(name, services[name])):
+            wrong.append(document.problem(("services", name, "inventory", key), message, mend="correct either"))
     for name, item in spec.plans.items():
         plan = plans.get(name)
         if plan is None:

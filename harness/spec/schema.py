@@ -15,6 +15,8 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9._-]*[0-9][A-Za-z0-9._-]*$")]
+Amount = Annotated[float, Field(gt=0)]
 HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Env = dict[EnvName, str]
 
@@ -74,8 +76,16 @@ class NativeSpec(Strict):
     unscraped: str = ""
 
 
+class ResourcesSpec(Strict):
+    """What a service may take: see `harness.model.system.Resources`."""
+
+    memory_gb: Amount | None = None
+    cpus: Amount | None = None
+    gpus_max: Annotated[int, Field(ge=1)] | None = None
+
+
 class ServiceSpec(Strict):
-    """One service of the inventory."""
+    """One service of the inventory. `image` is name:tag; which registry serves it is the user's setting."""
 
     ports: dict[Name, Port]
     health: HealthSpec
@@ -88,6 +98,8 @@ class ServiceSpec(Strict):
     job: str = ""
     component: str = ""
     gpu: bool = False
+    image: Image | None = None
+    resources: ResourcesSpec = ResourcesSpec()
     not_on: dict[ProviderName, Text] = {}
 
 
@@ -256,10 +268,23 @@ class DrillFile(File):
     expect: dict[Name, str] = {}
 
 
+class InventorySpec(Strict):
+    """What system.yaml must say of a service, key by key: see `harness.spec.inventory.Inventory`."""
+
+    ports: Annotated[list[Port], Field(min_length=1)] | None = None
+    health: Text | None = None
+    start_period_s: Seconds | None = None
+    memory_gb: Amount | None = None
+    cpus: Amount | None = None
+    gpus_max: Annotated[int, Field(ge=1)] | None = None
+    gpu: bool | None = None
+
+
 class RequirementSpec(Strict):
     """What the conformance suites hold a service to: facts by name, and the catalog ids that they prove."""
 
     covers: list[ObjectiveId] = []
+    inventory: InventorySpec = InventorySpec()
     facts: dict[Name, str | int | float | bool] = {}
 
 

@@ -16,6 +16,7 @@ SYSTEMS = Path(spec.find_system("minimal")).parent
 SERVICES = """
   redis:
     ports: {redis: 6379}
+    resources: {memory_gb: 10}
     health: {kind: redis, port: redis}
     native:
       programs: [redis-server]
@@ -53,6 +54,7 @@ groups:
   - name: first
     rules: [{record: a, expr: vector(1)}]
 """
+SHORT = "health: {kind: http, port: http, path: /health, start_period_s: 3}"
 FACTS = """
 schema: 1
 services:
@@ -160,3 +162,24 @@ def test_a_release_that_breaks_the_contract_fails_its_case_on_its_arm_alone(root
         "test_a_forced_request_reaches_its_arm[candidate]",
         "test_an_instance_says_itself_which_arm_it_is[candidate]",
     }
+
+
+def test_an_instance_that_outgrows_its_limit_or_its_inventory_is_rejected(root: Path, tmp_path: Path):
+    """Redis takes more than a limit of 1 MB, and declares a port that it does not serve; its neighbours stay clean."""
+    edit(root / "system.yaml", ("memory_gb: 10", "memory_gb: 0.001"))
+    edit(root / "system.yaml", ("ports: {redis: 6379}", "ports: {redis: 6379, tls: 6380}"))
+    assert set(failing(root, tmp_path / "run")) == {
+        "test_an_instance_answers_on_every_port_that_it_declares[redis]",
+        "test_an_instance_keeps_within_its_memory[redis]",
+    }
+
+
+def test_a_candidate_that_is_not_well_in_time_is_rejected_on_its_arm_alone(root: Path, tmp_path: Path):
+    """Its port opens only after the start period; the baseline's cases of the inventory stay clean."""
+    edit(root / "system.yaml", ("health: {kind: http, port: http, path: /health, start_period_s: 10}", SHORT))
+    late = "schema: 1\nname: late\nversion: '1'\ncommand: {app: [sh, -c, 'sleep 9; exec \"$0\" \"$1\"', PYTHON, APP]}\n"
+    late = late.replace("PYTHON", '"${python}"').replace("APP", '"${system}/app.py"')
+    (root / "releases" / "late.yaml").write_text(late)
+    found = set(failing(root, tmp_path / "run", "late"))
+    assert "test_an_instance_was_well_within_its_start_period[app-candidate]" in found
+    assert not {name for name in found if name.startswith("test_an_instance_") and "candidate" not in name}

@@ -19,7 +19,7 @@ MINIMAL = share_root() / "stack" / "systems" / "minimal"
 REQUIREMENTS = """\
 schema: 1
 services:
-  app: {covers: [aa.svc.app], facts: {parallel: 4}}
+  app: {covers: [aa.svc.app], inventory: {ports: [8000], health: GET /health, start_period_s: 10}, facts: {parallel: 4}}
 plans:
   quick: {percent: [10, 50, 100]}
 """
@@ -417,6 +417,38 @@ MISTAKES = {
         "services.ap",
         "found `ap`",
         "`app`",
+    ),
+    "ports that are not the required ones": (
+        "conformance.yaml",
+        "ports: [8000]",
+        "ports: [8001]",
+        "services.app.inventory.ports",
+        "found 8000 in system.yaml, expected 8001",
+        "correct",
+    ),
+    "a start period that is not the required one": (
+        "conformance.yaml",
+        "start_period_s: 10",
+        "start_period_s: 9.5",
+        "services.app.inventory.start_period_s",
+        "found 10 in system.yaml, expected 9.5",
+        "correct",
+    ),
+    "a limit that is none": (
+        "system.yaml",
+        "memory_gb: 0.5",
+        "memory_gb: 0",
+        "services.app.resources.memory_gb",
+        "found 0",
+        "correct",
+    ),
+    "an image without a version": (
+        "system.yaml",
+        "resources: {memory_gb: 0.5}",
+        "image: app:latest",
+        "services.app.image",
+        "found 'app:latest'",
+        "correct",
     ),
     "a requirement for no plan": (
         "conformance.yaml",

@@ -21,6 +21,7 @@ from harness.ports import Case, Stack
 pytestmark = pytest.mark.selftest
 
 SYSTEMS = share_root() / "stack" / "systems"
+NOBODY = 2**31 - 1  # no process has this id
 NO_STACK = cast("Stack", None)  # the child reads stack.json
 
 
@@ -75,7 +76,7 @@ def describe(out: Path, system: System, address: str) -> None:
     instances = [
         {
             "name": service.name, "service": service.name, "arm": arm, "log": str(out / "none.log"),
-            "addresses": {name: address for name, _ in service.ports},
+            "addresses": {name: address for name, _ in service.ports}, "keeper": NOBODY, "ready_s": None,
         }
         for service in system.services
         for arm in (arms if service.per_arm else [None])
