@@ -53,8 +53,9 @@ class StagePlan:
     proof, may hold a stage beyond its `max_bake_s` before `on_inconclusive` strikes (`deadline_s` bounds the
     whole rollout likewise). `rollback_on` is what proves a release bad, `interval_s` the stretch that the arms'
     noise is measured over and compared in, `weights` maps objective ids to weights that override their own, and
-    `informational` names guardrails that this plan only shows. `claims` says in plain words what a promotion by this plan may claim; `proof`
-    ("each" or "last") tells whether each stage or only the last must be proven to go on.
+    `informational` names guardrails that this plan only shows. `claims` says in plain words what a promotion by
+    this plan may claim; `proof` ("each" or "last") tells whether each stage or only the last must be proven to
+    go on.
     """
 
     name: str
