@@ -1,6 +1,8 @@
 """Conformance cases on real programs: each rejects the one violation that is planted for it, and nothing else."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import native_runs
@@ -9,6 +11,7 @@ import pytest
 from harness import spec
 from harness.adapters.suites import PytestSuites
 from harness.model.evidence import Arm
+from harness.paths import share_root
 
 pytestmark = pytest.mark.selftest
 
@@ -36,6 +39,20 @@ SERVICES = """
         - --storage.tsdb.path=${dir}/data
         - --storage.tsdb.retention.time=RETENTION
         - --web.listen-address=127.0.0.1:${port.http}
+"""
+OLLAMA = """
+  ollama:
+    ports: {http: 11434}
+    health: {kind: http, port: http, path: /api/tags}
+    native:
+      stand_in: the llama.cpp engine with a generated model
+      programs: [libgomp]
+      command: ["${python}", "-m", "rollgate_ollama_facade"]
+      env:
+        PYTHONPATH: "${share}/stack/services/ollama_facade/src:${share}/stack/services/serving/src"
+        OLLAMA_HOST: "${ollama.http}"
+        OLLAMA_MODEL_FILE: "${system}/tiny.gguf"
+        OLLAMA_NUM_PARALLEL: "SLOTS"
 """
 PROMETHEUS = """
 global:
@@ -162,6 +179,26 @@ def test_a_release_that_breaks_the_contract_fails_its_case_on_its_arm_alone(root
         "test_a_forced_request_reaches_its_arm[candidate]",
         "test_an_instance_says_itself_which_arm_it_is[candidate]",
     }
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    """The minimal system with a language model of one slot fewer than the four that are required."""
+    native_runs.need("haproxy", "libgomp")
+    folder = Path(shutil.copytree(SYSTEMS / "minimal", tmp_path / "system"))
+    edit(folder / "system.yaml", ("\nsignals:\n", OLLAMA.replace("SLOTS", "3") + "\nsignals:\n"))
+    (folder / "conformance.yaml").write_text("schema: 1\nservices:\n  ollama: {facts: {parallel: 4}}\n")
+    made = "import pathlib, sys, tiny_llama; tiny_llama.build(pathlib.Path(sys.argv[1]))"
+    models = share_root() / "stack" / "services" / "models"
+    subprocess.run([sys.executable, "-c", made, folder / "tiny.gguf"], cwd=models, check=True, capture_output=True)
+    return folder
+
+
+def test_a_slot_too_few_is_rejected_and_as_many_as_required_pass(engine: Path, tmp_path: Path):
+    """Three slots answer four requests one after the other, which status codes alone would not show; four do not."""
+    assert set(failing(engine, tmp_path / "three")) == {"test_requests_run_side_by_side"}
+    edit(engine / "system.yaml", ('OLLAMA_NUM_PARALLEL: "3"', 'OLLAMA_NUM_PARALLEL: "4"'))
+    assert failing(engine, tmp_path / "four") == {}
 
 
 def test_an_instance_that_outgrows_its_limit_or_its_inventory_is_rejected(root: Path, tmp_path: Path):
