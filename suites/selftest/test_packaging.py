@@ -1,11 +1,14 @@
 """What is shipped: the lock names no index, set-up finds its Python, the wheel works from an empty folder."""
 
+import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -109,6 +112,41 @@ def test_every_locked_package_has_a_wheel() -> None:
 
     assert len(others) > 50
     assert [package["name"] for package in others if not package.get("wheels")] == []
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the distributions that the files below `folder` import, by their normal names."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    owners = packages_distributions()
+    found = {owner for module in modules for owner in owners.get(module.split(".")[0], ())}
+    return {normal(name) for name in found if not name.startswith("rollgate")}
+
+
+def normal(requirement: str) -> str:
+    """Return a requirement's name as indexes compare it."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].replace("_", "-").lower()
+
+
+def amiss(servers: Path, base: list[str], native: list[str]) -> list[str]:
+    """Return what the servers import and no list has, and what the native list has and no server imports."""
+    used = imported(servers)
+    listed = {normal(item) for item in native}
+    lacking = used - listed - {normal(item) for item in base}
+    return [*(f"{name} is missing" for name in sorted(lacking)), *(f"{x} is idle" for x in sorted(listed - used))]
+
+
+@in_checkout
+def test_the_native_extra_is_what_the_servers_import() -> None:
+    """Nothing that a server needs is left to chance, and nothing is installed that none of them imports."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    native = project["optional-dependencies"]["native"]
+
+    assert amiss(ROOT / "stack", project["dependencies"], native) == []
+    planted = [*(item for item in native if not item.startswith("aiohttp")), "hypothesis>=6"]
+    assert amiss(ROOT / "stack", project["dependencies"], planted) == ["aiohttp is missing", "hypothesis is idle"]
 
 
 @in_checkout
