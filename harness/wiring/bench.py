@@ -12,10 +12,13 @@ from typing import Any, cast
 import yaml
 
 from harness import spec
-from harness.model.errors import SpecError
+from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.system import System
+from harness.wiring.provenance import code_digest, commit
 
 _GOOD_RUNS, _BAD_RUNS = 10, 3
+_ORIGIN = "code.sha256"  # beside a cell's verdict: the digest of the code that made it
+_SHORT = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,10 @@ def bench_gates(
     table: Path | None,
     echo: Callable[[str], None],
 ) -> int:
-    """Run the cells that have no verdict yet, print the table; return 0 when no verdict is wrong."""
+    """Run the cells that have no verdict of this code yet, print the table; return 0 when no verdict is wrong.
+
+    Raises EnvironmentProblem when the code changes meanwhile: a table is of one code.
+    """
     loaded = spec.load_system(spec.find_system(system))
     cells = _cells(loaded, quick=quick) if matrix else [Cell(kind="release", name="good", seed=1, expect=_GOOD)]
     unknown = sorted(set(only) - {cell.name for cell in cells})
@@ -52,15 +58,18 @@ def bench_gates(
         raise SpecError(msg, key="--only", mend=f"choose of {', '.join(sorted({cell.name for cell in cells}))}")
     cells = [cell for cell in cells if not only or cell.name in only]
     out.mkdir(parents=True, exist_ok=True)
+    digest = code_digest(loaded.root)
     rows: list[str] = []
     wrong = 0
     for number, cell in enumerate(cells, 1):
-        verdict = _run(loaded, cell, out / cell.folder, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}"))
+        folder = out / cell.folder
+        verdict = _run(loaded, cell, folder, digest, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}"))
         row, sound = judge_cell(cell, verdict)
         wrong += not sound
         rows.append(row)
         echo(row)
-    lines = [*_HEAD, *rows, "", f"{len(rows)} runs, {wrong} wrong verdicts."]
+    origin = ", ".join(part for part in (f"code {digest[:_SHORT]}", commit() and f"commit {commit()}") if part)
+    lines = [f"Of {origin}.", "", *_HEAD, *rows, "", f"{len(rows)} runs, {wrong} wrong verdicts."]
     text = "\n".join(lines) + "\n"
     (out / "table.md").write_text(text, encoding="utf-8")
     if table is not None:
@@ -74,8 +83,8 @@ def bench_gates(
 
 _GOOD = {"decision": "promote", "cause": "proof"}
 _HEAD = [
-    "| run | seed | expected | decision | cause | exit | named | seconds | right |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| run | seed | expected | decision | cause | exit | named | judged | to decision | seconds | right |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -93,9 +102,12 @@ def _cells(system: System, *, quick: bool) -> list[Cell]:
     return sorted(found, key=lambda cell: cell.seed)
 
 
-def _run(system: System, cell: Cell, folder: Path, echo: Callable[[str], None]) -> dict[str, Any]:
-    """Run one cell in a process of its own, unless its verdict is there already."""
-    stored = folder / "verdict.json"
+def _run(system: System, cell: Cell, folder: Path, digest: str, echo: Callable[[str], None]) -> dict[str, Any]:
+    """Run one cell in a process of its own, unless its verdict is there already and this code made it."""
+    stored, origin = folder / "verdict.json", folder / _ORIGIN
+    if stored.is_file() and _read_origin(origin) != digest:
+        echo(f"{cell.folder}: its verdict is of other code, running it again")
+        folder.rename(folder.with_name(f"{folder.name}.other-{folder.stat().st_mtime_ns}"))
     if not stored.is_file():
         if folder.exists():
             folder.rename(folder.with_name(f"{folder.name}.broken-{folder.stat().st_mtime_ns}"))
@@ -103,13 +115,29 @@ def _run(system: System, cell: Cell, folder: Path, echo: Callable[[str], None]) 
         command = [sys.executable, "-m", "harness.cli.main", "gate", str(system.root), "--seed", str(cell.seed)]
         command += [f"--{cell.kind}", cell.name, "--out", str(folder)]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        if code_digest(system.root) != digest:
+            msg = f"the code changed while {cell.folder} ran"
+            raise EnvironmentProblem(msg, mend="bench a checkout that nobody edits; what this code finished is kept")
         if not stored.is_file():
             return {"decision": "-", "cause": "-", "exit_code": done.returncode, "reason": done.stderr[-400:]}
+        origin.write_text(digest + "\n", encoding="utf-8")
     return cast("dict[str, Any]", json.loads(stored.read_text(encoding="utf-8")))
 
 
+def _read_origin(path: Path) -> str:
+    """Return the digest of the code that made a run; "" where none is kept."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def judge_cell(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
-    """Return the table's row, and whether the verdict is the expected one, by the expected judgement."""
+    """Return the table's row, and whether the verdict is the expected one, by the expected judgement.
+
+    `judged` counts the candidate's requests in the stages, `to decision` the seconds from the first stage's start to
+    the end of the last; a run that ended before its first stage has none.
+    """
     bad = [j for j in verdict.get("judgements", ()) if j["severity"] == "critical" and j["status"] in {"fail", "error"}]
     named = sorted({str(j["id"]) for j in bad if j["status"] == ("fail" if verdict["cause"] == "release" else "error")})
     wanted = cell.expect.get("judgement")
@@ -120,7 +148,9 @@ def judge_cell(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
         and (wanted is None or bool({part.strip() for part in wanted.split("|")} & set(named)))
     )
     expected = ", ".join(f"{k} {v}" for k, v in cell.expect.items())
-    seconds = _seconds(verdict)
+    stages = cast("list[dict[str, Any]]", verdict.get("stages") or [])
+    judged = sum(int(stage["n_candidate"]) for stage in stages)
+    decided = f"{stages[-1]['ended_at'] - stages[0]['started_at']:.0f}" if stages else "-"
     cells = [
         f"{cell.kind} {cell.name}",
         str(cell.seed),
@@ -129,7 +159,9 @@ def judge_cell(cell: Cell, verdict: dict[str, Any]) -> tuple[str, bool]:
         str(verdict["cause"]),
         str(verdict["exit_code"]),
         ", ".join(named) or "-",
-        f"{seconds:.0f}",
+        str(judged),
+        decided,
+        f"{_seconds(verdict):.0f}",
         "yes" if sound else "**NO**",
     ]
     return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |", sound

@@ -93,12 +93,15 @@ def compressed(plan: StagePlan, scale: float) -> StagePlan:
         replace(stage, min_bake_s=stage.min_bake_s / scale, max_bake_s=stage.max_bake_s / scale)
         for stage in plan.stages
     )
+    look_s = min(plan.look_s, max(_FLOOR_S, plan.look_s / scale))
     return replace(
         plan,
         stages=stages,
         warmup_s=plan.warmup_s / scale,
         settle_s=min(plan.settle_s, max(_FLOOR_S, plan.settle_s / scale)),
-        look_s=min(plan.look_s, max(_FLOOR_S, plan.look_s / scale)),
+        look_s=look_s,
+        # Still a whole number of looks: evidence comes in that grain.
+        interval_s=min(plan.interval_s, look_s * max(1, math.ceil(plan.interval_s / scale / look_s - 1e-6))),
         deadline_s=plan.deadline_s / scale,
         patience_s=plan.patience_s / scale,
         time_scale=plan.time_scale * scale,
