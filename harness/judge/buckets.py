@@ -19,9 +19,12 @@ class Buckets:
         self._memory = memory
         self.n = 0.0
 
-    def add(self, record: Evidence) -> None:
-        """Add a record's counts; ValueError when its bounds are not those of the records before."""
-        counts = np.asarray(record.counts, dtype=float)
+    def add(self, record: Evidence, *, worth: float = 1.0) -> None:
+        """Add a record's counts; ValueError when its bounds are not those of the records before.
+
+        With `worth` below 1 each request counts as that part of one: noise of the arm's own makes it so.
+        """
+        counts = worth * np.asarray(record.counts, dtype=float)
         if not len(self._counts):
             self.bounds, self._counts = record.bounds, np.zeros(len(record.counts))
         elif record.bounds != self.bounds:
@@ -29,7 +32,7 @@ class Buckets:
             raise ValueError(msg)
         keep = math.exp(-record.n / self._memory)
         self._counts = self._counts * keep + counts
-        self.n = self.n * keep + record.n
+        self.n = self.n * keep + worth * record.n
 
     def above(self) -> Array:
         """Return the counts above each bound, an array as long as `bounds`."""

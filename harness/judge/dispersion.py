@@ -44,6 +44,10 @@ class LongRunVariance:
         self._scores[0], self._variances[0] = score, variance
         self.intervals += 1
 
+    def gap(self) -> None:
+        """Note that time passed unseen: the next interval has no neighbours."""
+        self._scores[:], self._variances[:] = 0.0, 0.0
+
     @property
     def value(self) -> Array:
         """G, never negative."""

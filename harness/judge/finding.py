@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.model.evidence import Evidence
+from harness.judge.gating import Gating
+from harness.model.calibration import Dispersion
+from harness.model.evidence import Evidence, Source
 from harness.model.objective import Objective
 from harness.model.plan import StagePlan
 from harness.model.status import Status
@@ -38,18 +40,26 @@ class Terms:
     """What one objective is held to in one run, for one source.
 
     `threshold` is the objective's own or the plan's override; `alpha` is this trial's share of the plan's
-    chance of ever failing a good release; `confidence` is what a passing bound needs.
+    chance of ever failing a good release; `confidence` is what a passing bound needs; `gating` is how this run
+    compares the arms.
     """
 
     objective: Objective
     plan: StagePlan
+    source: Source
     threshold: float
     alpha: float
+    gating: Gating
 
     @property
     def confidence(self) -> float:
         """The confidence of a passing bound, in (0, 1)."""
         return self.plan.confidence
+
+    @property
+    def dispersion(self) -> Dispersion | None:
+        """What is known of the arms' noise here."""
+        return self.gating.dispersion(self.objective.id, self.source.value)
 
     def judges(self, record: Evidence) -> bool:
         """Tell whether a record is judged: not warm-up, smoke or a transition, and of the objective's stages."""

@@ -1,18 +1,21 @@
 """The judge: routes evidence to one trial for each objective and source, and dresses what they find."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.judge.assignment import AssignmentTrial
 from harness.judge.availability import AvailabilityTrial, ProbeBook, RestartTrial
 from harness.judge.finding import UNJUDGED_STAGES, Finding, Look, Terms, Trial
+from harness.judge.gating import Gating, gating
 from harness.judge.growth import GrowthTrial
 from harness.judge.instrument import CollectedTrial, Instrument
 from harness.judge.latency import FinestLatencyTrial
 from harness.judge.number import NumberTrial
+from harness.judge.pool import Pool, Seat
 from harness.judge.ratio import RatioTrial
 from harness.judge.suite import SuiteTrial
 from harness.judge.telemetry import Telemetry
+from harness.model.calibration import Calibration
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import Judgement
 from harness.model.objective import Against, Measure, Objective, Severity
@@ -26,33 +29,38 @@ _FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S = 15.0, 10, 60.0  # see Judge._froze
 _RECOVERY = 5  # good reports in a row before an instrument found faulty is trusted again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seat:
-    """One objective judged from one source."""
-
-    terms: Terms
-    source: Source
-    trial: Trial
-    signals: tuple[str, ...]
-
-
 class Judge:
     """Judges a rollout. Deterministic; keeps sums, not records.
 
     The plan's `alpha` is divided among the objectives that a release may fail by chance (ratios, quantiles,
     growth; guardrails alone), by their weights and evenly among their sources; each fails only at its own
     anytime-valid level. So a release that is within every margin is rolled back with a chance of at most
-    alpha over all looks, stages and objectives together. This rests on independent requests and on arms that
-    differ by the release alone: noise that belongs to one arm, beyond the margins, breaks it.
+    alpha over all looks, stages and objectives together. Where the plan rolls back on any difference, the
+    comparisons with the baseline pool their parts of alpha: the weighted average of their e-values decides, and
+    the objectives that carry it are the ones that fail. This rests on arms that differ by the release alone, and
+    on noise of an arm's own that is either known from a calibration, or averaged out in blocks, or within the
+    margins: `claims` says which.
 
-    `plan.margins` override an objective's own threshold. Records of the stages "", "warmup" and "smoke" are
-    not judged by ratios, quantiles, growth and assignment (the baseline's warm-up feeds thresholds); probes,
-    suites and reports of instruments count whatever their stage.
+    The plan overrides thresholds (`margins`), `weights`, and what only informs. Records of the stages "",
+    "warmup" and "smoke" are not judged by ratios, quantiles, growth and assignment (the baseline's warm-up feeds
+    thresholds); probes, suites and reports of instruments count whatever their stage.
     """
 
-    def __init__(self, objectives: Sequence[Objective], plan: StagePlan) -> None:
-        """Raise ValueError for an objective whose measure, unit and sources contradict."""
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        plan: StagePlan,
+        calibration: Calibration | None = None,
+        *,
+        uncalibrated: str = "",
+    ) -> None:
+        """Take what is required, how, and what is known of the arms' noise.
+
+        `uncalibrated` says why there is no calibration. Raises ValueError for an objective whose measure, unit and
+        sources contradict.
+        """
         self._plan = plan
+        self._gating = gating(plan, calibration, uncalibrated)
         self._book = ProbeBook()
         self._telemetry = Telemetry()
         self._instruments = {
@@ -60,8 +68,9 @@ class Judge:
             Source.PROMETHEUS: Instrument("Prometheus", _RECOVERY),
         }
         self._newest: dict[str, float] = {}  # signal -> the end of Prometheus' newest record of the candidate
-        self._seats = _seats(objectives, plan, self._book)
-        self._routes: dict[tuple[Source, str], list[_Seat]] = {}
+        self._seats = _seats(_by_policy(objectives, plan), plan, self._book, self._gating)
+        self._pool = Pool(self._seats)
+        self._routes: dict[tuple[Source, str], list[Seat]] = {}
         for seat in self._seats:
             for signal in seat.signals:
                 self._routes.setdefault((seat.source, signal), []).append(seat)
@@ -76,6 +85,12 @@ class Judge:
                     self._telemetry.mark(record, str(error))
         for seat in self._seats:
             seat.trial.settle()
+        self._pool.settle()
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """How this run compares the arms, and what it may therefore claim, in plain words."""
+        return self._gating.claims
 
     def _route(self, record: Evidence) -> None:
         if record.signal in _REPORTS:
@@ -99,8 +114,8 @@ class Judge:
         look = Look(at=at, stage=stage, final=final)
         return tuple(self._judgement(seat, look) for seat in self._seats)
 
-    def _judgement(self, seat: _Seat, look: Look) -> Judgement:
-        finding = self._trusted(seat, look, seat.trial.find(look))
+    def _judgement(self, seat: Seat, look: Look) -> Judgement:
+        finding = self._trusted(seat, look, self._pool.named(seat, seat.trial.find(look)))
         objective = seat.terms.objective
         return Judgement(
             id=objective.id,
@@ -119,14 +134,14 @@ class Judge:
             needed=finding.needed,
         )
 
-    def _requirement(self, seat: _Seat) -> str:
+    def _requirement(self, seat: Seat) -> str:
         """Return what is required in this run: the plan's own margin is named where it differs."""
         objective, threshold = seat.terms.objective, seat.terms.threshold
         if threshold == objective.threshold:
             return objective.requirement
         return f"{objective.requirement} (plan {self._plan.name}: {threshold:g} {objective.unit})"
 
-    def _trusted(self, seat: _Seat, look: Look, finding: Finding) -> Finding:
+    def _trusted(self, seat: Seat, look: Look, finding: Finding) -> Finding:
         """Return the finding, or what is left of it when its evidence or its instrument is faulty."""
         prefixes = tuple(signal + "." for signal in seat.signals)
         for (source, signal), fault in sorted(self._telemetry.faults.items()):
@@ -152,7 +167,7 @@ class Judge:
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         return finding
 
-    def _frozen(self, seat: _Seat, look: Look) -> float:
+    def _frozen(self, seat: Seat, look: Look) -> float:
         """Return the age, s, of Prometheus' newest record of the candidate where it is too old to pass on, else 0.
 
         Old is what exceeds 15 s, ten looks, and four usual scrapes (of 15 s, divided by the time scale).
@@ -167,26 +182,39 @@ class Judge:
         return age if age > old else 0.0
 
 
-def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook) -> tuple[_Seat, ...]:
+def _by_policy(objectives: Sequence[Objective], plan: StagePlan) -> tuple[Objective, ...]:
+    """Return the objectives with the plan's weights, and what it only shows demoted."""
+    weights = dict(plan.weights)
+    return tuple(
+        replace(
+            objective,
+            weight=weights.get(objective.id, objective.weight),
+            severity=Severity.INFO if objective.id in plan.informational else objective.severity,
+        )
+        for objective in objectives
+    )
+
+
+def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook, how: Gating) -> tuple[Seat, ...]:
     margins = dict(plan.margins)
     deciding = [o for o in objectives if o.measure in _STATISTICAL and o.severity is Severity.CRITICAL]
     total = sum(objective.weight for objective in deciding)
-    seats: list[_Seat] = []
+    seats: list[Seat] = []
     for objective in objectives:
         weight = min(1.0, objective.weight / total) if total > 0 else 1.0
         if weight <= 0:
             msg = f"objective {objective.id}: its weight must be positive, found {objective.weight}"
             raise ValueError(msg)
-        terms = Terms(
-            objective=objective,
-            plan=plan,
-            threshold=margins.get(objective.id, objective.threshold),
-            alpha=plan.alpha * weight / max(1, len(objective.sources)),
-        )
-        seats += [
-            _Seat(terms=terms, source=source, trial=_trial(terms, book), signals=_signals(objective))
-            for source in objective.sources
-        ]
+        for source in objective.sources:
+            terms = Terms(
+                objective=objective,
+                plan=plan,
+                source=source,
+                threshold=margins.get(objective.id, objective.threshold),
+                alpha=plan.alpha * weight / len(objective.sources),
+                gating=how,
+            )
+            seats.append(Seat(terms=terms, source=source, trial=_trial(terms, book), signals=_signals(objective)))
     return tuple(seats)
 
 

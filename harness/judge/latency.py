@@ -4,10 +4,12 @@ import math
 
 from harness.judge.bets import Counts, Excess, PastRate
 from harness.judge.buckets import Buckets
+from harness.judge.difference import LatencyDifference, Noise, nearest_bound
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
-from harness.judge.pairing import Pairing
+from harness.judge.pairing import Intervals
 from harness.judge.ratio import Standardised
 from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 _SLACK = 1 + 1e-9  # two ways to write the same bound
@@ -40,10 +42,13 @@ class LatencyTrial:
         self._ratio = 1 + terms.threshold / 100
         tail = 1 - self._level
         self._enough = max(50.0, 2 / tail)
-        self._pairs = Pairing()
+        self._pairs = Intervals(terms.plan.interval_s)
+        self.noise = Noise(terms.dispersion)
+        self.difference = LatencyDifference(terms.gating, self.noise, self._level)
         self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
         self._candidate, self._baseline = Buckets(), Buckets()
         self._excess = Excess()
+        self._n = 0
         self._beyond, self._agree = Standardised(), Standardised()
         self._last_threshold = 0.0
 
@@ -74,14 +79,17 @@ class LatencyTrial:
         """Nothing waits for the end of a batch."""
 
     def _bet(self, candidate: Evidence, baseline: Evidence) -> None:
-        self._candidate.add(candidate)
-        self._baseline.add(baseline)
+        phi = float(self.noise.phi(1 - self._level, candidate.n, baseline.n))
+        self._candidate.add(candidate, worth=1 / phi)
+        self._baseline.add(baseline, worth=1 / phi)
+        self._n += candidate.n + baseline.n
         past = self._past_b.quantile(self._level) if self._past_b.n >= self._enough else None
         if past is None:
             return
+        self.difference.update(candidate, baseline, self._past_b)
         bounds = candidate.bounds
         here = _first_at_least(bounds, past)
-        there = _nearest(bounds, past * self._ratio)
+        there = nearest_bound(bounds, past * self._ratio)
         if here is None or past * self._ratio > bounds[-1]:
             return
         over_c, over_b = sum(candidate.counts[there + 1 :]), sum(baseline.counts[there + 1 :])
@@ -89,7 +97,7 @@ class LatencyTrial:
         p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
         margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
-        self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin)
+        self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
         over_c = sum(candidate.counts[max(here, there) + 1 :])
@@ -113,7 +121,7 @@ class LatencyTrial:
             reason=reason,
             estimate=estimate,
             interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest else None,
-            n=int(self._candidate.n + self._baseline.n),
+            n=self._n,
             needed=self._needed(estimate, highest) if status is Status.INCONCLUSIVE else None,
         )
 
@@ -128,7 +136,7 @@ class LatencyTrial:
                 f"; above each interval's threshold (the newest {_ms(self._last_threshold)}): candidate "
                 f"{of(beyond.bad_c, beyond.n_c)}, baseline {of(beyond.bad_b, beyond.n_b)} in the same intervals"
             )
-        if self._excess.peak >= -math.log(self._terms.alpha):
+        if self._terms.gating.mode is RollbackOn.EXCESS and self._excess.peak >= -math.log(self._terms.alpha):
             return Status.FAIL, f"{seen}: beyond the margin of {margin:g} %"
         if highest is not None and highest <= self._ratio * _SLACK:
             if self._agree.n_c and self._agree.difference <= 0:
@@ -139,7 +147,7 @@ class LatencyTrial:
 
     def _needed(self, estimate: float | None, highest: float | None) -> int | None:
         """Return the requests to come if the ratio's bound shrinks with the root of their number."""
-        n = self._candidate.n + self._baseline.n
+        n = self._n
         if estimate is None or highest is None or 1 + estimate / 100 >= self._ratio:
             return None
         centre = math.log(1 + estimate / 100)
@@ -155,6 +163,11 @@ class FinestLatencyTrial:
         self._signal = terms.objective.signal
         self._coarse, self._fine = LatencyTrial(terms), LatencyTrial(terms)
 
+    @property
+    def judged(self) -> LatencyTrial:
+        """The finer of the two that came."""
+        return self._fine if self._fine.started else self._coarse
+
     def observe(self, record: Evidence) -> None:
         """Hand the record to its trial."""
         (self._coarse if record.signal == self._signal else self._fine).observe(record)
@@ -164,11 +177,7 @@ class FinestLatencyTrial:
 
     def find(self, look: Look) -> Finding:
         """Judge the finer of the two that came."""
-        return (self._fine if self._fine.started else self._coarse).find(look)
-
-
-def _nearest(bounds: tuple[float, ...], value: float) -> int:
-    return min(range(len(bounds)), key=lambda index: abs(math.log(bounds[index] / value)))
+        return self.judged.find(look)
 
 
 def _first_at_least(bounds: tuple[float, ...], value: float) -> int | None:

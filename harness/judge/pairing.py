@@ -1,8 +1,9 @@
 """Two arms' records of one signal, brought together interval by interval."""
 
 from bisect import insort
+from dataclasses import replace
 
-from harness.model.evidence import Arm, Evidence
+from harness.model.evidence import Arm, Evidence, Kind
 
 _WAITING = 64  # records of one arm kept while their partners are awaited
 
@@ -37,6 +38,59 @@ class Pairing:
         if len(self._waiting[mine]) > _WAITING:
             return [_ordered(mine, self._waiting[mine].pop(0), None)]
         return []
+
+
+class Intervals:
+    """Pairs brought together into judging intervals of `length_s`, counted from the epoch.
+
+    Records as long as that, or longer, stay as they are. An interval is handed on when the next one begins, so
+    the newest evidence may wait for up to `length_s`.
+    """
+
+    def __init__(self, length_s: float) -> None:
+        """Start with nothing waiting."""
+        self._length_s = length_s
+        self._pairs = Pairing()
+        self._key: int | None = None
+        self._open: list[tuple[Evidence, Evidence]] = []
+
+    def add(self, record: Evidence) -> list[tuple[Evidence | None, Evidence | None]]:
+        """Take a record; return what is complete: judging intervals of both arms, and records left alone."""
+        ready: list[tuple[Evidence | None, Evidence | None]] = []
+        for baseline, candidate in self._pairs.add(record):
+            if baseline is None or candidate is None or _length(baseline) >= 0.99 * self._length_s:
+                ready.append((baseline, candidate))
+                continue
+            key = int(candidate.start_s // self._length_s)
+            if self._open and key != self._key:
+                ready.append(self._close())
+            self._key = key
+            self._open.append((baseline, candidate))
+        return ready
+
+    def _close(self) -> tuple[Evidence, Evidence]:
+        closed, self._open = self._open, []
+        return _merged([baseline for baseline, _ in closed]), _merged([candidate for _, candidate in closed])
+
+
+def _merged(records: list[Evidence]) -> Evidence:
+    """Return one record of all; ValueError when histograms' bounds differ."""
+    first = records[0]
+    if any(record.bounds != first.bounds for record in records):
+        msg = f"{first.signal}: the bucket bounds changed during the run"
+        raise ValueError(msg)
+    counts = tuple(sum(column) for column in zip(*(record.counts for record in records), strict=True))
+    return replace(
+        first,
+        end_s=max(record.end_s for record in records),
+        n=sum(record.n for record in records),
+        bad=sum(record.bad for record in records) if first.kind is not Kind.HISTOGRAM else first.bad,
+        counts=counts,
+    )
+
+
+def _length(record: Evidence) -> float:
+    return record.end_s - record.start_s
 
 
 def _reach(one: Evidence, other: Evidence) -> float:

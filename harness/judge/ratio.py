@@ -4,9 +4,11 @@ import math
 
 from harness.judge.bets import Counts, Excess, PastRate, Within
 from harness.judge.binomial import newcombe
+from harness.judge.difference import Noise, ShareDifference
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
-from harness.judge.pairing import Pairing
+from harness.judge.pairing import Intervals
 from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 
@@ -69,7 +71,9 @@ class RatioTrial:
             raise ValueError(msg)
         self._terms = terms
         self._margin = terms.threshold / 100
-        self._pairs = Pairing()
+        self._pairs = Intervals(terms.plan.interval_s)
+        self.noise = Noise(terms.dispersion)
+        self.difference = ShareDifference(terms.gating, self.noise)
         self._past_b, self._past_c = PastRate(), PastRate()
         self._excess, self._within = Excess(), Within()
         self._seen = Standardised()
@@ -95,8 +99,10 @@ class RatioTrial:
     def _bet(self, counts: Counts) -> None:
         p_b = self._past_b.rate
         past_c = self._past_c.towards(p_b)
-        self._excess.update(counts, p_b=p_b, past_c=past_c, margin=self._margin)
-        self._within.update(counts, p_b=p_b, past_c=past_c, margin=self._margin)
+        phi = self.noise.phi(p_b, counts.n_c, counts.n_b)
+        self._excess.update(counts, p_b=p_b, past_c=past_c, margin=self._margin, phi=phi)
+        self._within.update(counts, p_b=p_b, past_c=past_c, margin=self._margin, phi=phi)
+        self.difference.update(counts, p_b)
         self._past_c.update(counts.bad_c, counts.n_c)
         self._seen.add(counts)
 
@@ -123,7 +129,7 @@ class RatioTrial:
             f"in the same intervals, {100 * seen.difference:+.2f} points"
         )
         alarm = -math.log(self._terms.alpha)
-        if self._excess.peak >= alarm:
+        if self._terms.gating.mode is RollbackOn.EXCESS and self._excess.peak >= alarm:
             strength = f"e-value {_power(float(self._excess.peak))}, rolls back at {_power(alarm)}"
             return Status.FAIL, f"{counts}: beyond the margin of {margin:g} points ({strength})", None
         proof, wanted = float(self._within.log_e), -math.log(1 - self._terms.confidence)

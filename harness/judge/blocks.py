@@ -1,0 +1,60 @@
+"""Comparing arms without knowing their noise: whole blocks of intervals, each worth one bounded bet.
+
+Noise of one arm's own, whatever its memory, is as likely to favour either arm; over a block that is longer
+than that memory the difference D of the arms is close to symmetric and close to independent of the last one.
+A bet 1 + tanh(kappa D) then has a mean of at most 1. It is slow (a block says at most a factor of two), and
+right without calibration.
+
+While the candidate serves the smaller part, D leans to the right (rare events come in whole numbers) and
+tanh, concave above 0, makes the bet only safer. Where it serves more than the baseline it leans to the left,
+so such blocks say nothing.
+"""
+
+import numpy as np
+
+from harness.judge.bets import Array, Counts, Numbers, log_mean_exp
+
+BLOCK_INTERVALS = 20
+ERROR_SCALES = (0.2, 0.4, 0.7, 1.2, 2.0)
+LATENCY_SCALES = (0.04, 0.1, 0.2, 0.4, 0.8)
+_MOST_SHARE = 0.525  # of the units on the candidate: one half, and chance
+
+
+class BlockContest:
+    """Bets on a higher share of bad events, one bounded bet a block."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...] = (),
+        *,
+        intervals: int = BLOCK_INTERVALS,
+        scales: tuple[float, ...] = ERROR_SCALES,
+    ) -> None:
+        """Start with no evidence; `scales` are the bets' kappas, equally weighted, for D in bad events."""
+        self._intervals, self._scales = intervals, np.array(scales)
+        self._logs: Array = np.zeros((*shape, len(scales)))
+        self._sums: Array = np.zeros((4, *shape))
+        self._seen = 0
+        self.blocks = 0
+
+    def update(self, counts: Counts, *, p_b: Numbers = 0.0, phi: Numbers = 1.0) -> None:  # noqa: ARG002 - as BinaryContest
+        """Take one interval in; the block's last one decides its bet."""
+        self._sums = self._sums + np.stack(
+            np.broadcast_arrays(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b, self._sums[0])[:4]
+        )
+        self._seen += 1
+        if self._seen < self._intervals:
+            return
+        bad_c, n_c, bad_b, n_b = self._sums
+        n = np.maximum(n_c + n_b, 1)
+        difference = bad_c - (bad_c + bad_b) * n_c / n
+        fair = (n_c <= _MOST_SHARE * n) & (n_c > 0) & (n_b > 0)
+        bets = np.log1p(np.minimum(np.tanh(difference[..., None] * self._scales), 1 - 1e-6).clip(-1 + 1e-6))
+        self._logs += np.where(fair[..., None], bets, 0.0)
+        self._sums, self._seen = np.zeros_like(self._sums), 0
+        self.blocks += 1
+
+    @property
+    def log_e(self) -> Array:
+        """The log of the averaged e-value now."""
+        return log_mean_exp(self._logs)

@@ -1,0 +1,152 @@
+"""One objective's evidence that the candidate is worse than its baseline at all, and the noise of its arms."""
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from harness.judge.bets import Array, Counts, Numbers
+from harness.judge.blocks import LATENCY_SCALES, BlockContest
+from harness.judge.buckets import Buckets
+from harness.judge.contest import NOMINAL, SCORES, TAIL_BETS, BinaryContest, OrdinalContest, falling
+from harness.judge.dispersion import LongRunVariance, binary_score, ordinal_score, tempering
+from harness.judge.gating import Gating
+from harness.model.calibration import Dispersion
+from harness.model.evidence import Evidence
+from harness.model.plan import RollbackOn
+
+_TAIL = 0.99  # from this quantile on a latency is judged by its tail alone
+
+
+class Noise:
+    """What is known of two arms' noise, for tempering; while measuring, what an A/A run shows of it."""
+
+    def __init__(self, known: Dispersion | None) -> None:
+        """Start from a calibration's dispersion, or from none."""
+        self._known = known
+        self.contest, self.level = LongRunVariance(), LongRunVariance()
+
+    @property
+    def contest_g(self) -> float:
+        """G of the whole distribution, or of the share of bad events; 0 where not calibrated."""
+        return self._known.contest if self._known else 0.0
+
+    def phi(self, share: float | Array, n_c: float | Array, n_b: float | Array) -> Array:
+        """Return the tempering of an interval's evidence on a share, by G at the level that is judged."""
+        return tempering(self._known.level if self._known else 0.0, share * (1 - share), n_c=n_c, n_b=n_b)
+
+    def gap(self) -> None:
+        """Note that time passed unseen: what comes next has no neighbour."""
+        self.contest.gap()
+        self.level.gap()
+
+
+class Contest(Protocol):
+    """Evidence against equal shares of bad events."""
+
+    def update(self, counts: Counts, *, p_b: Array, phi: Numbers) -> None:
+        """Take one interval in."""
+        ...
+
+    @property
+    def log_e(self) -> Array:
+        """The log e-value now."""
+        ...
+
+
+class ShareDifference:
+    """A share of bad events, by tempered bets or by blocks."""
+
+    def __init__(self, gating: Gating, noise: Noise) -> None:
+        """Choose by the run's way of gating; judges nothing where it compares against margins or not at all."""
+        self._noise = noise
+        self._contest: Contest | None = None
+        if gating.mode is RollbackOn.DIFFERENCE:
+            self._contest = BinaryContest()
+        elif gating.mode is RollbackOn.BLOCKS:
+            self._contest = BlockContest()
+
+    def update(self, counts: Counts, p_b: Array) -> None:
+        """Take one interval in; `p_b` from earlier ones."""
+        if self._contest is not None:
+            self._contest.update(counts, p_b=p_b, phi=self._noise.phi(p_b, counts.n_c, counts.n_b))
+        self._noise.level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
+
+    @property
+    def log_e(self) -> float | None:
+        """The log e-value against equality; None where nothing is judged."""
+        return None if self._contest is None else float(self._contest.log_e)
+
+
+class LatencyDifference:
+    """A latency, by the classes between its p50, p90 and p99 or, for a tail objective, by the share above p99.
+
+    Thresholds are the bucket bounds nearest to the baseline's past quantiles. With buckets too coarse to tell
+    the three apart, the share above the objective's own quantile is judged. Judged by blocks, there are no
+    classes: the shares above the objective's own quantile and above the median are.
+    """
+
+    def __init__(self, gating: Gating, noise: Noise, level: float) -> None:
+        """Choose by the run's way of gating."""
+        self._noise, self._level = noise, level
+        self._ordinal: OrdinalContest | None = None
+        self._shares: list[tuple[float, Contest]] = []
+        if gating.mode is RollbackOn.DIFFERENCE:
+            self._ordinal = OrdinalContest() if level < _TAIL else None
+            self._shares = [(level, BinaryContest(bets=TAIL_BETS))]
+        elif gating.mode is RollbackOn.BLOCKS:
+            self._shares = [(level, BlockContest())]
+            self._shares += [(0.5, BlockContest(scales=LATENCY_SCALES))] if level < _TAIL else []
+
+    def update(self, candidate: Evidence, baseline: Evidence, past: Buckets) -> None:
+        """Take one interval in; `past` is the baseline's, from earlier intervals."""
+        marks = _marks(past) if self._level < _TAIL else None
+        if marks is not None:
+            self._update_classes(candidate, baseline, past, marks)
+        for level, contest in self._shares if self._ordinal is None or marks is None else ():
+            counts, share = _above(candidate, baseline, past, level)
+            contest.update(counts, p_b=share, phi=self._noise.phi(share, counts.n_c, counts.n_b))
+        counts, _ = _above(candidate, baseline, past, self._level)
+        self._noise.level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
+
+    def _update_classes(self, candidate: Evidence, baseline: Evidence, past: Buckets, marks: list[int]) -> None:
+        counts_c, counts_b = _classes(candidate, marks), _classes(baseline, marks)
+        if self._ordinal is not None:
+            exceed = falling((past.above()[marks] + 20 * NOMINAL) / (past.n + 20))
+            n_c, n_b = np.asarray(float(candidate.n)), np.asarray(float(baseline.n))
+            phi = OrdinalContest.tempering(self._noise.contest_g, exceed, n_c, n_b)
+            self._ordinal.update(counts_c, counts_b, exceed=exceed, phi=phi)
+        self._noise.contest.update(*ordinal_score(counts_c, counts_b, SCORES))
+
+    @property
+    def log_e(self) -> float | None:
+        """The log e-value against equality, averaged over what is judged; None where nothing is."""
+        logs = [float(contest.log_e) for _, contest in self._shares]
+        logs += [] if self._ordinal is None else [float(self._ordinal.log_e)]
+        return float(np.logaddexp.reduce(logs) - np.log(len(logs))) if logs else None
+
+
+def _above(candidate: Evidence, baseline: Evidence, past: Buckets, level: float) -> tuple[Counts, Array]:
+    """Return both arms' counts above the bound nearest to the baseline's past quantile, and its past share there."""
+    value = past.quantile(level)
+    mark = len(past.bounds) - 1 if value is None else nearest_bound(past.bounds, value)
+    over_c, over_b = sum(candidate.counts[mark + 1 :]), sum(baseline.counts[mark + 1 :])
+    share = np.clip((past.above()[mark] + 1 - level) / (past.n + 1), 1e-5, 0.97)
+    return Counts(over_c, candidate.n, over_b, baseline.n), share
+
+
+def _marks(past: Buckets) -> list[int] | None:
+    """Return the indices of the bounds nearest to the past p50, p90 and p99; None where they are not three."""
+    values = [past.quantile(float(1 - share)) for share in NOMINAL]
+    marks = sorted({nearest_bound(past.bounds, value) for value in values if value is not None})
+    return marks if len(marks) == len(NOMINAL) else None
+
+
+def _classes(record: Evidence, marks: list[int]) -> Array:
+    edges = np.array([0, *(mark + 1 for mark in marks)])
+    return np.add.reduceat(np.asarray(record.counts, dtype=float), edges)
+
+
+def nearest_bound(bounds: tuple[float, ...], value: float) -> int:
+    """Return the index of the bound nearest to `value` on a logarithmic scale."""
+    return min(range(len(bounds)), key=lambda index: abs(math.log(bounds[index] / value)))

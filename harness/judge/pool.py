@@ -1,0 +1,77 @@
+"""All comparisons with the baseline as one question: one alarm for metrics, looks and stages together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.judge.contest import combine
+from harness.judge.finding import Finding, Terms, Trial, percent
+from harness.judge.latency import FinestLatencyTrial, LatencyTrial
+from harness.judge.ratio import RatioTrial
+from harness.model.evidence import Source
+from harness.model.objective import Severity
+from harness.model.status import Status
+
+_CARRIES = 0.1  # of the averaged evidence: who brought that much of it is named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One objective judged from one source."""
+
+    terms: Terms
+    source: Source
+    trial: Trial
+    signals: tuple[str, ...]
+
+
+class Pool:
+    """The comparisons with the baseline as one question: is the release worse at all?
+
+    The average of their e-values, weighted by their parts of alpha, is an e-value however they depend on each
+    other; once it has reached one over those parts' sum, the release has failed. Named are the objectives that
+    carried it there: whoever holds a tenth of the average or more.
+    """
+
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        """Take the guardrails among the seats that compare."""
+        self._seats = [s for s in seats if _compares(s.trial) and s.terms.objective.severity is Severity.CRITICAL]
+        parts = np.array([seat.terms.alpha for seat in self._seats])
+        self._alarm = -math.log(parts.sum()) if len(parts) else math.inf
+        self._weights = parts / parts.sum() if len(parts) else parts
+        self._named: tuple[Seat, ...] = ()
+
+    def settle(self) -> None:
+        """Weigh what the newest batch brought."""
+        logs = [_difference(seat.trial) for seat in self._seats]
+        known = [log for log in logs if log is not None]
+        if self._named or not known:
+            return
+        values = np.array(known)
+        total = float(combine(values, self._weights))
+        if total >= self._alarm:
+            shares = self._weights * np.exp(values - total)
+            self._named = tuple(seat for seat, share in zip(self._seats, shares, strict=True) if share >= _CARRIES)
+
+    def named(self, seat: Seat, finding: Finding) -> Finding:
+        """Return the finding, failed where its seat is one of those that carried the alarm."""
+        if seat not in self._named:
+            return finding
+        reason = f"{finding.reason}; worse than the baseline beyond chance: over all comparisons, looks and stages "
+        reason += (
+            f"together this happens to an equal release with a chance of at most {percent(math.exp(-self._alarm))}"
+        )
+        return replace(finding, status=Status.FAIL, reason=reason, needed=None)
+
+
+def _compares(trial: Trial) -> bool:
+    return _difference(trial) is not None
+
+
+def _difference(trial: Trial) -> float | None:
+    """Return a comparison's log e-value against equality; None where it asks no such question."""
+    if isinstance(trial, FinestLatencyTrial):
+        trial = trial.judged
+    return trial.difference.log_e if isinstance(trial, RatioTrial | LatencyTrial) else None
