@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.model.evidence import Source
 from harness.model.objective import Against, Measure, Objective, Severity
-from harness.model.plan import OnInconclusive, Stage, StagePlan
+from harness.model.plan import OnInconclusive, RollbackOn, Stage, StagePlan
 from harness.model.system import (
     Check,
     Drill,
@@ -19,7 +19,7 @@ from harness.model.system import (
     Signal,
     Traffic,
 )
-from harness.spec.objectives import sources_of, stage_id
+from harness.spec.objectives import interval_of, sources_of, stage_id
 from harness.spec.schema import (
     DrillFile,
     FlagSpec,
@@ -172,7 +172,11 @@ def plan(name: str, spec: PlanSpec) -> StagePlan:
         time_scale=spec.time_scale,
         load_rate=spec.load_rate,
         look_s=spec.look_s,
+        rollback_on=RollbackOn(spec.rollback_on),
+        interval_s=interval_of(spec.interval_s, spec.look_s),
         margins=tuple(spec.margins.items()),
+        weights=tuple(spec.weights.items()),
+        informational=tuple(spec.informational),
         claims=tuple(spec.claims),
     )
 

@@ -11,6 +11,7 @@ from harness import paths
 from harness.model.errors import SpecError
 from harness.model.system import System
 from harness.spec import build
+from harness.spec.calibration import CALIBRATION_FILE, calibration_problems
 from harness.spec.candidates import candidate_problems
 from harness.spec.crosscheck import check_defaults, check_flags, check_services, check_traffic
 from harness.spec.document import Document
@@ -116,5 +117,7 @@ def validate(root: Path) -> list[SpecError]:
             plans = folder.rollout[1].plans
             stages = {stage_id(stage.id, stage.share) for plan in plans.values() for stage in plan.stages}
         errors += requirement_problems(root, folder.system[1].services, plans)
+        if (root / CALIBRATION_FILE).exists():
+            errors += calibration_problems(root / CALIBRATION_FILE, folder.system[1].name, root)
         errors += candidate_problems(root, scope_of(folder.system[1]), stages)
     return errors

@@ -1,7 +1,7 @@
 """Cross-checks of objectives and plans: an objective that could never be judged is refused before anything starts."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.model.errors import SpecError
@@ -11,6 +11,7 @@ from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, Rollout
 
 _BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
 _ALL = 100.0  # percent
+_CLOSE = 1e-6  # looks: what rounding may do to a quotient of two decimals
 _UNITS = {
     ("ratio", "number"): "%",
     ("ratio", "baseline"): "points",
@@ -137,21 +138,83 @@ def _is_built_in(name: str, system: SystemFile) -> bool:
 def check_plans(
     document: Document, rollout: RolloutFile, objectives: ObjectivesFile | None, system: SystemFile | None
 ) -> Iterator[SpecError]:
-    """Stages rise to their end, bakes and deadlines fit, margins name objectives."""
+    """Stages rise to their end, bakes, deadlines and intervals fit, and what names objectives names known ones."""
     for name, plan in rollout.plans.items():
         at: Key = ("plans", name)
         yield from _stages(document, at, plan)
+        if plan.interval_s is not None:
+            yield from check_interval(document, (*at, "interval_s"), plan.interval_s, plan.look_s)
         if objectives is None:
             continue
-        for margin, value in plan.margins.items():
-            key: Key = (*at, "margins", margin)
-            objective = objectives.objectives.get(margin)
-            if objective is None:
-                yield unknown(document, key, margin, objectives.objectives, "objectives")
-            elif value < 0:
-                yield document.problem(key, f"found {value:g}, expected 0 or more", mend="correct the value")
-            elif system:
-                yield from check_bound(document, key, objective, value, system)
+        yield from check_margins(document, (*at, "margins"), plan.margins, objectives, system)
+        yield from check_choices(document, at, plan.weights, plan.informational, objectives)
+
+
+def interval_of(given: float | None, look_s: float) -> float:
+    """Return the judging interval, s: as given, or the first whole number of looks that makes a second."""
+    return given if given is not None else look_s * max(1, math.ceil(1 / look_s - _CLOSE))
+
+
+def check_interval(document: Document, key: Key, interval_s: float, look_s: float) -> Iterator[SpecError]:
+    """A judging interval is a whole number of looks: evidence comes in that grain."""
+    looks = interval_s / look_s
+    if looks < 1 - _CLOSE:
+        yield document.problem(
+            key,
+            f"found {interval_s:g}, expected at least look_s = {look_s:g}",
+            mend=f"write {look_s:g} or a multiple of it",
+        )
+    elif abs(looks - round(looks)) > _CLOSE:
+        yield document.problem(
+            key,
+            f"found {interval_s:g}, expected a multiple of look_s = {look_s:g}",
+            mend=f"write {math.ceil(looks) * look_s:g}, or change look_s",
+        )
+
+
+def check_margins(
+    document: Document,
+    at: Key,
+    margins: Mapping[str, float],
+    objectives: ObjectivesFile,
+    system: SystemFile | None,
+) -> Iterator[SpecError]:
+    """Margins name objectives, are no less than 0, and can be counted exactly."""
+    for name, value in margins.items():
+        key: Key = (*at, name)
+        objective = objectives.objectives.get(name)
+        if objective is None:
+            yield unknown(document, key, name, objectives.objectives, "objectives")
+        elif value < 0:
+            yield document.problem(key, f"found {value:g}, expected 0 or more", mend="correct the value")
+        elif system:
+            yield from check_bound(document, key, objective, value, system)
+
+
+def check_choices(
+    document: Document, at: Key, weights: Mapping[str, float], informational: Sequence[str], objectives: ObjectivesFile
+) -> Iterator[SpecError]:
+    """Weights name objectives; what is only shown was a guardrail before, and one guardrail is left to decide."""
+    known = objectives.objectives
+    for name in weights:
+        if name not in known:
+            yield unknown(document, (*at, "weights", name), name, known, "objectives")
+    guardrails = {name for name, objective in known.items() if objective.severity == "critical"}
+    for index, name in enumerate(informational):
+        key: Key = (*at, "informational", index)
+        if name not in known:
+            yield unknown(document, key, name, guardrails, "guardrails")
+        elif name not in guardrails:
+            severity = known[name].severity
+            yield document.problem(
+                key, f"found `{name}`, which is no guardrail (severity {severity})", mend="drop it here"
+            )
+        elif name in informational[:index]:
+            yield document.problem(key, f"found `{name}` twice, expected it once", mend="drop one of the two")
+    if guardrails and guardrails <= set(informational):
+        yield document.problem(
+            (*at, "informational"), "found every guardrail, expected one left that decides", mend="drop one of them"
+        )
 
 
 def _stages(document: Document, at: Key, plan: PlanSpec) -> Iterator[SpecError]:

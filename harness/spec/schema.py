@@ -17,6 +17,12 @@ Seconds = Annotated[float, Field(ge=0, le=30 * 86400)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9._-]*[0-9][A-Za-z0-9._-]*$")]
 Amount = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=0.5)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1)]
+RollbackOnName = Literal["excess", "difference", "blocks", "absolute"]
+Moment = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
+Interval = Annotated[float, Field(gt=0, le=86400)]
+Count = Annotated[int, Field(ge=0)]
 HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Env = dict[EnvName, str]
 
@@ -195,15 +201,19 @@ class PlanSpec(Strict):
     settle_s: Seconds
     deadline_s: Annotated[float, Field(gt=0)]
     patience_s: Seconds = 10.0
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    alpha: Share = 0.01
+    confidence: Confidence = 0.99
     holdout: Annotated[float, Field(ge=0, lt=100)] = 5.0
     on_inconclusive: Literal["rollback", "hold"] = "rollback"
     proof: Literal["each", "last"] = "last"
     time_scale: Annotated[float, Field(gt=0)] = 1.0
     load_rate: Annotated[float, Field(gt=0)] = 40.0
-    look_s: Annotated[float, Field(gt=0)] = 1.0
+    look_s: Annotated[float, Field(ge=0.05, le=86400)] = 1.0
+    rollback_on: RollbackOnName = "excess"
+    interval_s: Interval | None = None
     margins: dict[ObjectiveId, float] = {}
+    weights: dict[ObjectiveId, Amount] = {}
+    informational: list[ObjectiveId] = []
     claims: list[Text] = []
 
 
@@ -211,6 +221,56 @@ class RolloutFile(File):
     """rollout.yaml: the stage plans."""
 
     plans: Annotated[dict[Name, PlanSpec], Field(min_length=1)]
+
+
+class BakeSpec(Strict):
+    """Other bakes for a stage of the plan, in the plan's own seconds."""
+
+    min_bake_s: Seconds | None = None
+    max_bake_s: Seconds | None = None
+
+
+class PolicyFile(File):
+    """A policy to judge a stored run by; what is absent stays as the run's plan has it."""
+
+    alpha: Share | None = None
+    confidence: Confidence | None = None
+    rollback_on: RollbackOnName | None = None
+    interval_s: Interval | None = None
+    on_inconclusive: Literal["rollback", "hold"] | None = None
+    proof: Literal["each", "last"] | None = None
+    margins: dict[ObjectiveId, float] = {}
+    weights: dict[ObjectiveId, Amount] = {}
+    informational: list[ObjectiveId] | None = None
+    stages: dict[Text, BakeSpec] = {}
+
+
+class DispersionSpec(Strict):
+    """The noise of one objective from one source: see `harness.model.calibration.Dispersion`."""
+
+    contest: Annotated[float, Field(ge=0)]
+    level: Annotated[float, Field(ge=0)]
+    intervals: Count
+
+
+class CalibrationSpec(Strict):
+    """What an A/A run by one plan found: see `harness.model.calibration.Calibration`."""
+
+    made_at: Moment
+    interval_s: Interval
+    load_rate: Amount
+    intervals: Count
+    windows: Count
+    false_alarms: Count
+    machine: str = ""
+    dispersions: dict[ObjectiveId, dict[Literal["client", "prometheus"], DispersionSpec]]
+
+
+class CalibrationFile(File):
+    """calibration.yaml: what `rollgate calibrate` found, by plan."""
+
+    system: Name
+    plans: Annotated[dict[Name, CalibrationSpec], Field(min_length=1)]
 
 
 class ScenarioSpec(Strict):
@@ -311,4 +371,6 @@ KINDS: dict[str, type[File]] = {
     "release": ReleaseFile,
     "drill": DrillFile,
     "conformance": ConformanceFile,
+    "policy": PolicyFile,
+    "calibration": CalibrationFile,
 }

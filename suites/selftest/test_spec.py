@@ -650,7 +650,8 @@ def test_the_published_schemas_accept_what_ships_and_refuse_an_unknown_key():
     from jsonschema import Draft202012Validator, ValidationError  # noqa: PLC0415 - this case alone
 
     schemas = spec.json_schemas()
-    assert set(schemas) == {"system", "objectives", "rollout", "scenarios", "flags", "release", "drill", "conformance"}
+    kinds = {"system", "objectives", "rollout", "scenarios", "flags", "release", "drill", "conformance"}
+    assert set(schemas) == kinds | {"policy", "calibration"}
     for kind in ("system", "objectives", "rollout", "scenarios"):
         data = read_document(MINIMAL / f"{kind}.yaml").data
         assert isinstance(data, dict)
