@@ -1,6 +1,7 @@
 """Evidence from Prometheus: raw counters, buckets and gauges, differenced scrape by scrape."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -15,13 +16,14 @@ from urllib3.util.retry import Retry
 from harness.adapters.prometheus_series import (
     ArmSeries,
     Frame,
+    SeriesAwayError,
     arms_of,
     evidence,
     first_words,
     read_frames,
     selectors,
 )
-from harness.adapters.prometheus_targets import TargetReport, check_targets, intervals
+from harness.adapters.prometheus_targets import TargetReport, check_targets, intervals, under_release
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.system import Signal, System
 from harness.ports import Clock
@@ -32,14 +34,22 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _AWAY = (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError, PrometheusApiClientException)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """What is wrong with one arm's series of a signal; `away` where nothing but their lack is."""
+
+    faults: tuple[str, ...] = ()
+    away: bool = False
+
+
 class PrometheusMetrics:
     """Implements `harness.ports.Metrics` on Prometheus' HTTP API: queries by prometheus-api-client, the rest by httpx.
 
     `url` is http://HOST:PORT. Each `collect` asks for the raw samples since the last one (range vectors keep
     the scrapes' own timestamps) and yields one record for each signal, arm and scrape; intervals go from
     scrape to scrape. It yields one `metrics` record a call, bad when anything is missing, stale, double, NaN
-    or Inf, or a declared target is away; what the release itself may have caused on the candidate's targets is
-    noted there without being bad, with the arm set.
+    or Inf, or a declared target is away. What the release itself may have caused is noted there without being bad,
+    with the arm set: the candidate's own target down, or up without series that the baseline's has.
     """
 
     def __init__(self, url: str, system: System, clock: Clock) -> None:
@@ -71,24 +81,26 @@ class PrometheusMetrics:
         """Return what the scrapes since the last call saw, and one `metrics` record; never raises for a dead server."""
         found: list[Evidence] = []
         faults: list[str] = []
-        report = TargetReport((), ())
+        releases: list[str] = []
         try:
             targets = self._targets()
             report = check_targets(self._system, targets)
             faults += report.faults
+            releases += report.releases
             paces = intervals(targets)
             for signal in self._signals:
                 records, wrong = self._read(signal, paces, candidate_down=bool(report.releases))
                 found += records
-                faults += wrong
+                faults += wrong.faults
+                releases += wrong.releases
         except _AWAY as error:
             faults = [f"Prometheus does not answer as it should: {_one_line(error)}"]
-        return [*found, self._report(faults, report)]
+        return [*found, self._report(faults, releases)]
 
-    def _report(self, faults: Sequence[str], report: TargetReport) -> Evidence:
+    def _report(self, faults: Sequence[str], releases: Sequence[str]) -> Evidence:
         now = self._clock.now()
         ours = bool(faults)
-        note = first_words(faults if ours else report.releases)
+        note = first_words(faults if ours else releases)
         return Evidence(
             kind=Kind.EVENTS, source=Source.PROMETHEUS, signal="metrics", unit=Unit.PROBE, start_s=now, end_s=now,
             arm=Arm.CANDIDATE if note and not ours else None, n=1, bad=int(ours), note=note,
@@ -101,27 +113,33 @@ class PrometheusMetrics:
 
     def _read(
         self, signal: Signal, paces: Mapping[str, float], *, candidate_down: bool
-    ) -> tuple[list[Evidence], list[str]]:
-        """Return the records of one signal, and what is wrong with its series."""
+    ) -> tuple[list[Evidence], TargetReport]:
+        """Return the records of one signal, and what is wrong with its series, by whose affair it is."""
         pace = max(paces.values(), default=15.0)
         answers = {use: self._ask(selector, pace) for use, selector in selectors(signal).items()}
         jobs = {row["metric"].get("job", "") for matrix in answers.values() for row in matrix}
         stale_s = _STALE_SCRAPES * max((paces[job] for job in jobs if job in paces), default=pace)
         records: list[Evidence] = []
-        faults: list[str] = []
+        wrong: dict[Arm | None, _Wrong] = {}
         for arm in arms_of(signal):
             series = read_frames(signal, answers, arm)
-            found, wrong = self._difference(signal, arm, series, stale_s)
+            found, wrong[arm] = self._difference(signal, arm, series, stale_s)
             records += found
-            if not (candidate_down and arm is Arm.CANDIDATE):
-                faults += [f"{signal.name}{f' of the {arm}' if arm else ''}: {fault}" for fault in wrong]
-        return records, faults
+        if candidate_down:
+            wrong.pop(Arm.CANDIDATE, None)
+        told = {arm: [_told(signal, arm, fault) for fault in its.faults] for arm, its in wrong.items()}
+        own = wrong.get(Arm.CANDIDATE, _Wrong())
+        releases: list[str] = []
+        if own.away and not told[Arm.BASELINE] and under_release(self._system, jobs):
+            releases = told.pop(Arm.CANDIDATE)
+        return records, TargetReport(tuple(fault for faults in told.values() for fault in faults), tuple(releases))
 
     def _difference(
         self, signal: Signal, arm: Arm | None, series: ArmSeries, stale_s: float
-    ) -> tuple[list[Evidence], list[str]]:
+    ) -> tuple[list[Evidence], "_Wrong"]:
         """Return the records of the scrapes that are new, and faults; a faulty scrape yields no evidence."""
         faults = list(series.faults)
+        away = series.away
         records: list[Evidence] = []
         key = (signal.name, arm)
         for frame in series.frames:
@@ -131,6 +149,7 @@ class PrometheusMetrics:
             try:
                 record = evidence(signal, arm, before, frame)
             except ValueError as error:
+                away = isinstance(error, SeriesAwayError) and (away or not faults)
                 faults.append(str(error))
                 self._frames.pop(key, None)
                 continue
@@ -142,7 +161,8 @@ class PrometheusMetrics:
             age = self._clock.now() - newest if newest is not None else None
             if age is None or age > stale_s:
                 faults.append(f"stale: the newest sample is {age:.1f} s old" if age is not None else "no whole scrape")
-        return records, faults
+                away = True  # a target that is up and scraped has new samples of all that it exposes
+        return records, _Wrong(tuple(faults), away)
 
     def _ask(self, selector: str, pace: float) -> Sequence[Mapping[str, Any]]:
         """Return the matrix of the raw samples of a window that reaches back to the last collection."""
@@ -150,6 +170,10 @@ class PrometheusMetrics:
         window = min(max(4 * pace, self._clock.now() - oldest + 2 * pace), 120.0 + 4 * pace)
         query = f"{selector}[{max(1, round(1000 * window))}ms]"
         return cast("Sequence[Mapping[str, Any]]", self._queries.custom_query(query=query))
+
+
+def _told(signal: Signal, arm: Arm | None, fault: str) -> str:
+    return f"{signal.name}{f' of the {arm}' if arm else ''}: {fault}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -22,10 +22,18 @@ class Frame:
 
 @dataclass(slots=True)
 class ArmSeries:
-    """What a window of raw samples holds of one arm: frames in order of time, and faults."""
+    """What a window of raw samples holds of one arm: frames in order of time, and faults.
+
+    `away` tells that nothing but the lack of series is wrong: whoever should expose them does not.
+    """
 
     frames: list[Frame] = field(default_factory=list[Frame])
     faults: list[str] = field(default_factory=list[str])
+    away: bool = False
+
+
+class SeriesAwayError(ValueError):
+    """A scrape lacks series that whoever was scraped should expose."""
 
 
 def selectors(signal: Signal) -> dict[str, str]:
@@ -54,20 +62,24 @@ def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]
     instances: set[str] = set()
     scrapes: dict[float, dict[Key, float]] = {}
     keys: set[Key] = set()
+    twice = False
     for use, matrix in answers.items():
         mine = [row for row in matrix if _is_of(row["metric"], signal, arm)]
         if not mine:
             result.faults.append(f"no series {use}: {selectors(signal)[use]}")
+            result.away = True
         for row in mine:
             key = (use, tuple(sorted((str(k), str(v)) for k, v in row["metric"].items())))
             if key in keys:
                 result.faults.append(f"the series {use} {dict(key[1])} came twice")
+                twice = True
             keys.add(key)
             instances.add(str(row["metric"].get("instance", "")))
             for at, value in row["values"]:
                 scrapes.setdefault(round(float(at), 3), {})[key] = float(value)
     if len(instances) > 1:
         result.faults.append(f"series of {len(instances)} instances for one arm: {', '.join(sorted(instances))}")
+    result.away = result.away and not twice and len(instances) <= 1
     if not result.faults:
         result.frames = [Frame(at, scrapes[at]) for at in sorted(scrapes)]
         if result.frames and len(result.frames[-1].values) < len(keys):
@@ -78,8 +90,9 @@ def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]
 def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame) -> Evidence | None:
     """Return what happened between two scrapes of one arm; None where nothing can be said yet.
 
-    A counter that fell was reset: its new value is its increment. Raises ValueError, naming the series, for
-    NaN, Inf, a series that is gone, missing buckets, or more violations than units.
+    A counter that fell was reset: its new value is its increment. One that appears counts from 0 where the same
+    instance was scraped before and had others of its use: it was made since then. Raises ValueError, naming the
+    series, for NaN, Inf, missing buckets or more violations than units; SeriesAwayError for a series that is gone.
     """
     _finite(now)
     if signal.gauge and not signal.histogram and not signal.bad:
@@ -88,13 +101,13 @@ def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame) 
             kind=Kind.GAUGE, source=Source.PROMETHEUS, signal=signal.name, arm=arm, start_s=now.at, end_s=now.at,
             value=value,
         )  # fmt: skip
-    if before is None or now.values.keys() - before.values.keys():
+    if before is None or _origins(now.values.keys()) - _origins(before.values.keys()):
         return None
     gone = before.values.keys() - now.values.keys()
     if gone:
         msg = f"series gone: {_name(min(gone))}"
-        raise ValueError(msg)
-    grown = {key: value - before.values[key] for key, value in now.values.items()}
+        raise SeriesAwayError(msg)
+    grown = {key: value - before.values.get(key, 0.0) for key, value in now.values.items()}
     grown = {key: now.values[key] if rise < 0 else rise for key, rise in grown.items()}
     if signal.histogram:
         return _histogram(signal, arm, before.at, now.at, grown)
@@ -129,6 +142,15 @@ def _histogram(signal: Signal, arm: Arm | None, start: float, end: float, grown:
         kind=Kind.HISTOGRAM, source=Source.PROMETHEUS, signal=signal.name, arm=arm, start_s=start, end_s=end,
         n=totals[-1], bounds=tuple(bound * signal.scale for bound in bounds[:-1]), counts=tuple(counts),
     )  # fmt: skip
+
+
+def _origins(keys: Iterable[Key]) -> set[tuple[str, str]]:
+    """Return the uses that series serve, each with the instance that exposes them.
+
+    Each use is a query of its own, and two windows do not begin at the same moment: only within one use does a
+    scrape without a series show that the series was not there.
+    """
+    return {(use, dict(labels).get("instance", "")) for use, labels in keys}
 
 
 def _finite(frame: Frame) -> None:

@@ -1,6 +1,6 @@
 """Are all scrape targets that the inventory declares there and up? Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class TargetReport:
-    """`faults` are ours; `releases` are the candidate's own targets, which its release may have brought down."""
+    """`faults` are ours; `releases` are the candidate's own targets or series, which its release may have lost."""
 
     faults: tuple[str, ...]
     releases: tuple[str, ...]
@@ -41,6 +41,13 @@ def check_targets(system: System, targets: Sequence[Mapping[str, Any]]) -> Targe
             note = f"scrape target {target['health']}: {name}: {target.get('lastError') or 'not scraped yet'}"
             (releases if service.under_release and arm == Arm.CANDIDATE else faults).append(note)
     return TargetReport(tuple(faults), tuple(releases))
+
+
+def under_release(system: System, jobs: Iterable[str]) -> bool:
+    """Tell whether all of `jobs`, and there is one, scrape services that a release may change."""
+    changeable = {service.job for service in system.services if service.under_release}
+    named = set(jobs)
+    return bool(named) and named <= changeable
 
 
 def _missing(service: Service, targets: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -30,6 +30,8 @@ class KnownPrometheus:
     targets: list[dict[str, object]] = field(default_factory=lambda: list(ALL))
     without: str = ""  # an arm whose series are gone
     frozen: bool = False
+    halted: str = ""  # an arm whose series end at 1002
+    job: str = "gateway"
     status: int = 200
     body: bytes = b""
 
@@ -42,13 +44,16 @@ class KnownPrometheus:
 
     def _matrix(self, query: str) -> list[dict[str, object]]:
         last = 1002.0 if self.frozen else self.now
-        ticks = [at for at in range(1000, int(last) + 1) if at > self.now - 30]
+        ticks = {
+            arm: [at for at in range(1000, 1003 if arm == self.halted else int(last) + 1) if at > self.now - 30]
+            for arm in ("baseline", "candidate")
+        }
         per_tick = {'req{outcome="error"}': 1, "req": 10}.get(query.partition("[")[0])
         arms = [arm for arm in ("baseline", "candidate") if arm != self.without]
         if per_tick:
-            return [row({at: str((at - 1000) * per_tick) for at in ticks}, arm=arm, job="gateway") for arm in arms]
+            return [row({at: str((at - 1000) * per_tick) for at in ticks[arm]}, arm=arm, job=self.job) for arm in arms]
         return [
-            row({at: str((at - 1000) * n) for at in ticks}, arm=arm, job="gateway", le=le)
+            row({at: str((at - 1000) * n) for at in ticks[arm]}, arm=arm, job=self.job, le=le)
             for arm in arms for le, n in (("100", 9), ("+Inf", 10))
         ]  # fmt: skip
 
@@ -151,10 +156,78 @@ def test_a_candidate_whose_own_target_is_down_is_left_to_the_release(server: tup
     assert "job gateway" in report.note
 
 
-def test_a_candidate_whose_metrics_stay_away_is_the_releases_failure(
-    server: tuple[KnownPrometheus, PrometheusMetrics],
+@pytest.mark.parametrize(
+    "planted, note",
+    [
+        pytest.param({"without": "candidate"}, "query.error of the candidate: no series bad", id="never there"),
+        pytest.param({"halted": "candidate"}, "query.error of the candidate: stale", id="ended"),
+    ],
+)
+def test_series_that_a_candidate_which_is_up_does_not_have_are_left_to_the_release(
+    server: tuple[KnownPrometheus, PrometheusMetrics], planted: dict[str, str], note: str
 ):
-    """From the wire to the judgement: all well, then the candidate's target alone is down for ten collections."""
+    """Its target is up and the baseline has them: no bad report, but a note on the candidate."""
+    known, metrics = server
+    known.now = 1008.0
+    for name, value in planted.items():
+        setattr(known, name, value)
+    found, report = split(metrics.collect())
+    assert Arm.BASELINE in {record.arm for record in found}
+    assert (report.bad, report.arm) == (0, Arm.CANDIDATE)
+    assert note in report.note
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param({"without": "candidate", "halted": "baseline"}, id="the baseline's too"),
+        pytest.param({"without": "candidate", "job": "index"}, id="of a service that no release changes"),
+        pytest.param({"halted": "candidate", "frozen": True}, id="of a Prometheus that stands still"),
+    ],
+)
+def test_series_that_are_away_for_other_reasons_are_our_fault(
+    server: tuple[KnownPrometheus, PrometheusMetrics], planted: dict[str, object]
+):
+    """Nothing shows that the release alone lost them: a bad report, on no arm."""
+    known, metrics = server
+    known.now = 1008.0
+    for name, value in planted.items():
+        setattr(known, name, value)
+    report = split(metrics.collect())[1]
+    assert (report.bad, report.arm) == (1, None)
+
+
+def test_a_candidates_series_that_come_twice_are_our_fault(server: tuple[KnownPrometheus, PrometheusMetrics]):
+    """Whatever is wrong besides missing series is not taken for the release's."""
+    known, metrics = server
+    known.now = 1002.0
+    sound = known.answer
+
+    def twice(path: str, query: str) -> bytes:
+        """Give the candidate's series twice."""
+        told = json.loads(sound(path, query))
+        told["data"].setdefault("result", []).extend(
+            one for one in told["data"].get("result", [])[:] if one["metric"]["arm"] == "candidate"
+        )
+        return json.dumps(told).encode()
+
+    known.answer = twice
+    report = split(metrics.collect())[1]
+    assert (report.bad, report.arm) == (1, None)
+    assert "came twice" in report.note
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        pytest.param([ALL[0], target("gateway", "candidate", "down"), *ALL[2:]], id="its target is down"),
+        pytest.param(ALL, id="its target is up"),
+    ],
+)
+def test_a_candidate_whose_metrics_stay_away_is_the_releases_failure(
+    server: tuple[KnownPrometheus, PrometheusMetrics], targets: list[dict[str, object]]
+):
+    """From the wire to the judgement: all well, then the candidate's metrics alone are gone for ten collections."""
     known, metrics = server
     objective = objective_of(Measure.COLLECTED, "metrics", sources=(Source.PROMETHEUS,))
     judge = Judge([objective], plan_of(time_scale=15.0))
@@ -162,7 +235,7 @@ def test_a_candidate_whose_metrics_stay_away_is_the_releases_failure(
     for at in range(1002, 1013):
         known.now = float(at)
         if at > 1002:
-            known.without, known.targets = "candidate", [ALL[0], target("gateway", "candidate", "down"), *ALL[2:]]
+            known.without, known.targets = "candidate", list(targets)
         judge.observe(metrics.collect())
         statuses.append(judge.look(at=known.now, stage="50", final=False)[0].status)
     assert statuses == [Status.PASS, *[Status.INCONCLUSIVE] * 9, Status.FAIL]

@@ -58,6 +58,43 @@ def test_a_reset_counter_starts_again_from_its_new_value():
     assert (record.n, record.bad) == (7, 1)
 
 
+def test_a_series_that_appears_on_a_known_instance_counts_from_nothing():
+    """The first error of its kind makes the series: it was no error of a time before the last scrape."""
+    first, second = records(
+        ERRORS,
+        {
+            "bad": [row({10.0: "1", 11.0: "3"}), row({11.0: "4"}, reason="new")],
+            "total": [row({10.0: "10", 11.0: "30"}), row({11.0: "5"}, reason="new")],
+        },
+    )
+    assert first is None
+    assert second is not None
+    assert (second.n, second.bad) == (25, 6)
+
+
+def test_a_series_that_appears_after_a_restart_counts_from_nothing_too():
+    """The old counters began anew, 7 requests and 1 bad; the new one has 2 more of each."""
+    _, record = records(
+        ERRORS,
+        {
+            "bad": [row({10.0: "5", 11.0: "1"}), row({11.0: "2"}, reason="new")],
+            "total": [row({10.0: "50", 11.0: "7"}), row({11.0: "2"}, reason="new")],
+        },
+    )
+    assert record is not None
+    assert (record.n, record.bad) == (9, 3)
+
+
+def test_the_history_of_what_was_not_scraped_before_is_not_counted():
+    """Another instance, found late, and a query whose window begins later: both have counted long before."""
+    known = {("bad", (("instance", "i:1"),)): 1.0, ("total", (("instance", "i:1"),)): 10.0}
+    late = {("bad", (("instance", "i:2"),)): 400.0, ("total", (("instance", "i:2"),)): 9000.0}
+    assert evidence(ERRORS, C, Frame(1.0, known), Frame(2.0, known | late)) is None
+    (bad, *_) = known
+    assert evidence(ERRORS, C, Frame(1.0, {bad: 1.0}), Frame(2.0, known)) is None
+    assert evidence(ERRORS, C, None, Frame(2.0, known)) is None
+
+
 def test_a_histogram_becomes_bucket_counts_in_seconds():
     """Cumulative milliseconds in, plain counts by seconds out."""
     rows = [row({1.0: "0", 2.0: n}, le=le) for le, n in (("100", "3"), ("200", "5"), ("+Inf", "6"))]
