@@ -12,6 +12,7 @@ from harness.judge.instrument import CollectedTrial, Instrument
 from harness.judge.latency import FinestLatencyTrial
 from harness.judge.number import NumberTrial
 from harness.judge.pool import Pool, Seat
+from harness.judge.quality import QualityTrial
 from harness.judge.ratio import RatioTrial
 from harness.judge.suite import SuiteTrial
 from harness.judge.telemetry import Telemetry
@@ -22,7 +23,7 @@ from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import StagePlan
 from harness.model.status import Status
 
-_STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH})
+_STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH, Measure.SCORE})
 # The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
 _REPORTS = {"load": Source.CLIENT, "metrics": Source.PROMETHEUS}
 _FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S = 15.0, 10, 60.0  # see Judge._frozen
@@ -231,6 +232,8 @@ def _trial(terms: Terms, book: ProbeBook) -> Trial:
             return RestartTrial() if objective.signal.split(".")[0] == "restarts" else AvailabilityTrial(terms, book)
         case Measure.GROWTH:
             return GrowthTrial(terms)
+        case Measure.SCORE:
+            return QualityTrial(terms)
         case Measure.COLLECTED:
             return CollectedTrial(terms)
         case Measure.ASSIGNMENT:

@@ -13,6 +13,7 @@ class Measure(StrEnum):
     QUANTILE = "quantile"  # share of latencies above the threshold against 1 - quantile
     AVAILABILITY = "availability"  # every probe of the signal answers
     GROWTH = "growth"  # slope of a gauge, per minute
+    SCORE = "score"  # mean of scores in [0, 1]
     COLLECTED = "collected"  # Prometheus yields every series the checks need
     ASSIGNMENT = "assignment"  # observed share of the candidate against the configured one
     SUITE = "suite"  # a test case of suites/ that bears the objective's id

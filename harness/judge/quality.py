@@ -1,0 +1,195 @@
+"""Objectives on bounded scores: answer quality, similarity, toxicity."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.judge.finding import WARMUP, Finding, Look, Terms, missing
+from harness.judge.pairing import Pairing
+from harness.judge.ratio import more_to_reach
+from harness.judge.scores import DIFFERENCES, GRID, Array, Capital, DifferenceBets, MeanBets, Scores
+from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.objective import Against
+from harness.model.status import Status
+
+_SLACK = 1e-9
+
+
+class QualityTrial:
+    """Holds the candidate's mean score to a number, or to the baseline's mean less a margin.
+
+    Scores lie in [0, 1]. A record is a gauge, one score for its interval (the mean of several is one, too), or a
+    histogram of scores, each known by the bucket that it lies in: bounds rise within (0, 1], the first bucket
+    begins at 0, and nothing may lie above 1. The threshold is in "%" of the whole scale against a number and in
+    "points" of it against the baseline. With `>=` or `>` a high score is good, else a low one.
+
+    Used: records of judged stages; against the baseline, pairs of the same interval (the baseline's warm-up and
+    its unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold
+    reached 1/alpha of this trial at any time; passes while the evidence that it is within reaches
+    1 / (1 - confidence). A candidate that misses a number which the baseline's mean misses too is an error: the
+    machine or the stack. The interval holds at all looks at once.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        """Raise ValueError for a unit or a threshold that means nothing here."""
+        objective = terms.objective
+        self._paired = objective.against is Against.BASELINE
+        wanted = "points" if self._paired else "%"
+        inside = 0 <= terms.threshold < 100 if self._paired else 0 < terms.threshold < 100  # noqa: PLR2004 - percent
+        if objective.unit != wanted or not inside:
+            msg = f"objective {objective.id}: a score is held to a number in % strictly between 0 and 100, or to the "
+            msg += f"baseline with a margin in points; found {terms.threshold:g} {objective.unit!r}"
+            raise ValueError(msg)
+        self._terms = terms
+        self._side = _Side(high_is_good=objective.comparator in {">", ">="}, paired=self._paired)
+        self._edge = self._side.turned(terms.threshold / 100)
+        points = np.unique(np.append(DIFFERENCES if self._paired else GRID, self._edge))
+        error = 1 - terms.confidence
+        self._difference = DifferenceBets(alpha=error, points=points)
+        self._mean = MeanBets(alpha=error, points=points)
+        self._capital: Capital = (self._difference if self._paired else self._mean).capital
+        self._at = self._capital.at(self._edge)
+        self._pairs = Pairing()
+        self._arms = {arm: _Sum() for arm in Arm}
+        self._bounds: tuple[float, ...] | None = None
+
+    def observe(self, record: Evidence) -> None:
+        """Take one interval of one arm."""
+        scores = self._read(record)
+        if not self._terms.judges(record):
+            if record.arm is Arm.BASELINE and record.stage == WARMUP:
+                self._difference.learn(scores)
+            return
+        if record.arm is None:
+            msg = f"{record.signal}: a score needs the arm that it belongs to"
+            raise ValueError(msg)
+        if self._paired:
+            for baseline, candidate in self._pairs.add(record):
+                self._pair(baseline, candidate)
+            return
+        self._arms[record.arm].add(scores)
+        if record.arm is Arm.CANDIDATE:
+            self._mean.update(scores)
+
+    def _pair(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
+        if baseline and candidate:
+            scores_c, scores_b = self._read(candidate), self._read(baseline)
+            if float(scores_c.n) and float(scores_b.n):
+                self._difference.update(scores_c, scores_b)
+                self._arms[Arm.CANDIDATE].add(scores_c)
+                self._arms[Arm.BASELINE].add(scores_b)
+        elif baseline:
+            self._difference.learn(self._read(baseline))
+
+    def _read(self, record: Evidence) -> Scores:
+        """Return a record's scores, turned so that high is good; ValueError where they are none."""
+        if record.kind is Kind.GAUGE and record.value is not None:
+            low, high, counts = np.array([record.value]), np.array([record.value]), np.ones(1)
+        elif record.kind is Kind.HISTOGRAM and record.bounds:
+            if self._bounds not in (None, record.bounds):
+                msg = f"{record.signal}: the bucket bounds changed during the run"
+                raise ValueError(msg)
+            self._bounds = record.bounds
+            low, high = np.array([0.0, *record.bounds[:-1]]), np.array(record.bounds)
+            counts = np.array(record.counts[:-1], dtype=float)
+        else:
+            msg = f"{record.signal}: a score is a gauge or a histogram, found {record.kind}"
+            raise ValueError(msg)
+        if low.min() < 0 or high.max() > 1 + _SLACK or (record.counts and record.counts[-1]):
+            msg = f"{record.signal}: a score outside 0 to 1"
+            raise ValueError(msg)
+        return self._side.scores(low, np.minimum(high, 1.0), counts)
+
+    def settle(self) -> None:
+        """Nothing waits for the end of a batch."""
+
+    def find(self, look: Look) -> Finding:
+        """Judge what was seen so far."""
+        candidate, baseline = self._arms[Arm.CANDIDATE], self._arms[Arm.BASELINE]
+        if not candidate.n:
+            what = "no interval in which both arms were scored" if self._paired else "no score of the candidate"
+            return missing(look, f"{what} in a judged stage", fatal=False)
+        status, reason = self._decide(candidate, baseline)
+        needed = None
+        if status is Status.INCONCLUSIVE:
+            proof = float(self._capital.above[self._at])
+            needed = more_to_reach(proof, -math.log(1 - self._terms.confidence), math.ceil(candidate.n))
+            reason += f"; about {needed} more scores of the candidate would settle it" if needed else ""
+        low, high = self._side.ends(*self._capital.interval(1 - self._terms.confidence))
+        value = float(self._difference.difference) if self._paired else candidate.mean
+        return Finding(
+            status=status,
+            reason=reason,
+            estimate=100 * self._side.back(value),
+            interval=(100 * low, 100 * high),
+            n=round(candidate.n + (baseline.n if self._paired else 0)),
+            needed=needed,
+        )
+
+    def _decide(self, candidate: "_Sum", baseline: "_Sum") -> tuple[Status, str]:
+        side, threshold = self._side, self._terms.threshold
+        seen = f"candidate's mean score {_mean(side, candidate)}"
+        limit = f"limit {threshold:g} %"
+        if self._paired:
+            gap = 100 * side.back(float(self._difference.difference))
+            seen += f" against the baseline's {_mean(side, baseline)} in the same intervals, {gap:+.2f} points"
+            limit = f"margin {threshold:g} points"
+        if float(self._capital.peak_below[self._at]) >= -math.log(self._terms.alpha):
+            if not self._paired and baseline.n and baseline.mean < self._edge:
+                both = f"the baseline misses it too, {_mean(side, baseline)}"
+                return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"
+            return Status.FAIL, f"{seen}: beyond the {limit}, beyond chance"
+        if float(self._capital.above[self._at]) >= -math.log(1 - self._terms.confidence):
+            return Status.PASS, f"{seen}: shown within the {limit}"
+        return Status.INCONCLUSIVE, f"{seen}: neither shown within nor beyond the {limit}"
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Scores of one arm: how many, and their sum."""
+
+    n: float = 0.0
+    total: float = 0.0
+
+    def add(self, scores: Scores) -> None:
+        self.n += float(scores.n)
+        self.total += float(scores.total)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n if self.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Which end of the scale is good. Inside, high always is: other scores are turned round."""
+
+    high_is_good: bool
+    paired: bool
+
+    def scores(self, low: Array, high: Array, counts: Array) -> Scores:
+        """Return scores that are better the higher they are."""
+        return Scores(low, high, counts) if self.high_is_good else Scores(1 - high, 1 - low, counts)
+
+    def turned(self, threshold: float) -> float:
+        """Return the threshold inside: the least mean, or the least difference."""
+        if self.paired:
+            return -threshold
+        return threshold if self.high_is_good else 1 - threshold
+
+    def back(self, value: float) -> float:
+        """Return a mean or a difference as it is outside."""
+        if self.high_is_good:
+            return value
+        return -value if self.paired else 1 - value
+
+    def ends(self, low: Array, high: Array) -> tuple[float, float]:
+        """Return an interval as it is outside."""
+        first, last = sorted((self.back(float(low)), self.back(float(high))))
+        return first, last
+
+
+def _mean(side: _Side, scores: _Sum) -> str:
+    value = scores.mean if side.high_is_good else 1 - scores.mean
+    return f"{100 * value:.1f} % ({scores.n:.0f} scores)"

@@ -1,0 +1,337 @@
+"""Bounded scores: bets that are fair, intervals that hold at every look, and verdicts from them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judge_streams import gauge, objective_of, plan_of, verdict_on
+
+from harness.judge import Judge
+from harness.judge.scores import GRID, DifferenceBets, MeanBets, Scores
+from harness.model.evidence import Arm, Evidence, Kind, Source
+from harness.model.objective import Against, Measure, Objective
+from harness.model.status import Status
+
+pytestmark = pytest.mark.selftest
+
+C, B = Arm.CANDIDATE, Arm.BASELINE
+HIGH = objective_of(Measure.SCORE, "answer.quality", 70, "%", comparator=">=")
+LOW = objective_of(Measure.SCORE, "answer.quality", 30, "%")
+PAIRED = objective_of(Measure.SCORE, "answer.quality", 5, "points", comparator=">=", against=Against.BASELINE)
+TENTHS = tuple(k / 10 for k in range(1, 11))
+
+
+def exact(*values: float) -> Scores:
+    """Return scores that are known exactly, one each."""
+    array = np.array(values, dtype=float)
+    return Scores(array, array, np.ones(len(values)))
+
+
+def test_capital_is_that_of_the_published_process():
+    """Twelve scores, one by one: log capital at three means as the authors' package `confseq` 0.0.11 gives it."""
+    bets = MeanBets(alpha=0.05, points=np.array([0.3, 0.5, 0.7]))
+    for value in (0.9, 0.2, 0.75, 1.0, 0.6, 0.0, 0.85, 0.95, 0.4, 0.7, 0.8, 1.0):
+        bets.update(exact(value))
+    assert bets.capital.above == pytest.approx(CONFSEQ_ABOVE, rel=1e-9)
+    assert bets.capital.below == pytest.approx(CONFSEQ_BELOW, rel=1e-9)
+
+
+CONFSEQ_ABOVE = [4.969401761737271, 1.427027513943839, -0.5582366034037163]
+CONFSEQ_BELOW = [-4.287247287199012, -3.1354614327165247, -0.921081624450192]
+
+
+@pytest.mark.parametrize("points", [np.array([0.2, 0.5, 0.8])])
+@pytest.mark.parametrize("values, chances", [((0.0, 1.0), (0.7, 0.3)), ((0.1, 0.6, 0.9), (0.5, 0.25, 0.25))])
+def test_no_gambler_gains_on_average_at_the_true_mean(
+    points: np.ndarray, values: tuple[float, ...], chances: tuple[float, ...]
+):
+    """Exactly, over all streams of four intervals: the capital's mean is 1 at the mean, and at most 1 beyond it."""
+    mean = float(np.dot(values, chances))
+    grid = np.unique(np.append(points, mean))
+    above, below = np.zeros(len(grid)), np.zeros(len(grid))
+    for picks in product(range(len(values)), repeat=4):
+        bets = MeanBets(alpha=0.05, points=grid)
+        for index in picks:
+            bets.update(exact(values[index]))
+        weight = float(np.prod([chances[index] for index in picks]))
+        above += weight * np.exp(bets.capital.above)
+        below += weight * np.exp(bets.capital.below)
+    at = int(np.argmin(np.abs(grid - mean)))
+    assert above[at] == pytest.approx(1)
+    assert below[at] == pytest.approx(1)
+    assert np.all(above[at:] <= 1 + 1e-12)
+    assert np.all(below[: at + 1] <= 1 + 1e-12)
+    assert np.any(above[:at] > 1.05) or np.any(below[at + 1 :] > 1.05)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    level=st.sampled_from([0.2, 0.5, 0.9]), effect=st.sampled_from([-0.1, 0.0, 0.1]),
+    n_c=st.integers(1, 3), n_b=st.integers(1, 3),
+)  # fmt: skip
+def test_a_difference_is_bet_on_fairly_whatever_the_level(level: float, effect: float, n_c: int, n_b: int):
+    """Exactly, over all outcomes of two intervals with the level moving between them."""
+    points = np.array([effect - 0.2, effect, effect + 0.2])
+    bets, sums = {}, np.zeros((2, 3))
+    outcomes = [
+        (k_c, k_b, l_c, l_b) for k_c, k_b in product(range(n_c + 1), range(n_b + 1))
+        for l_c, l_b in product(range(n_c + 1), range(n_b + 1))
+    ]  # fmt: skip
+    for k_c, k_b, l_c, l_b in outcomes:
+        weight, bets = 1.0, DifferenceBets(alpha=0.05, points=points)
+        for good_c, good_b, base in ((k_c, k_b, level), (l_c, l_b, 1 - level)):
+            p_b = min(max(base, -effect), 1 - effect)
+            weight *= _chance(good_c, n_c, p_b + effect) * _chance(good_b, n_b, p_b)
+            bets.update(_binary(good_c, n_c), _binary(good_b, n_b))
+        sums += weight * np.exp([bets.capital.above, bets.capital.below])
+    assert sums[0, 1] <= 1 + 1e-12
+    assert sums[1, 1] <= 1 + 1e-12
+    assert sums[0, 2] <= 1 + 1e-12
+    assert sums[1, 0] <= 1 + 1e-12
+
+
+def _chance(k: int, n: int, p: float) -> float:
+    from scipy.stats import binom  # noqa: PLC0415 - heavy, used here alone
+
+    return float(binom.pmf(k, n, min(max(p, 0.0), 1.0)))
+
+
+def _binary(good: int, n: int) -> Scores:
+    return Scores(np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.array([float(n - good), float(good)]))
+
+
+@pytest.mark.parametrize("shape", [(2.0, 2.0), (18.0, 2.0), (0.3, 0.3), (1.0, 30.0)])
+def test_intervals_hold_at_all_looks_at_once(shape: tuple[float, float]):
+    """2,000 streams of 300 scores, a look after each: at most 5 % ever miss the mean, and they get narrow."""
+    rng = np.random.default_rng(7)
+    runs, mean = 2000, shape[0] / sum(shape)
+    points = np.array([mean])
+    bets = MeanBets((runs,), alpha=0.05, points=points)
+    for _ in range(300):
+        values = rng.beta(*shape, size=(runs, 1))
+        bets.update(Scores(values, values, np.ones((runs, 1))))
+    rich = np.log(2 / 0.05)
+    missed = (bets.capital.peak_above[:, 0] >= rich) | (bets.capital.peak_below[:, 0] >= rich)
+    assert missed.sum() <= 2000 * 0.05 + 3 * np.sqrt(2000 * 0.05 * 0.95)
+    one = MeanBets(alpha=0.05)
+    for value in rng.beta(*shape, size=2000):
+        one.update(exact(value))
+    low, high = one.capital.interval(0.05)
+    assert low < mean < high
+    assert high - low < 0.13
+
+
+def test_a_grid_only_ever_widens_the_interval():
+    """At every look the interval from five points holds the one from a fine grid."""
+    rng = np.random.default_rng(3)
+    coarse, fine = MeanBets(alpha=0.05, points=np.linspace(0, 1, 6)), MeanBets(alpha=0.05, points=GRID)
+    for value in rng.beta(8, 2, size=400):
+        coarse.update(exact(value))
+        fine.update(exact(value))
+        (low, high), (inner_low, inner_high) = coarse.capital.interval(0.05), fine.capital.interval(0.05)
+        assert low <= inner_low + 1e-12
+        assert high >= inner_high - 1e-12
+        assert low < high
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_capital_runs_steadily_along_the_grid(values: list[float]):
+    """What excludes a mean excludes all beyond it: that is what makes rounding outward exact."""
+    bets = MeanBets(alpha=0.05)
+    for value in values:
+        bets.update(exact(value))
+    assert np.all(np.diff(bets.capital.above) <= 1e-12)
+    assert np.all(np.diff(bets.capital.below) >= -1e-12)
+    paired = DifferenceBets(alpha=0.05)
+    for one, other in pairwise(values):
+        paired.update(exact(one, other), exact(other))
+    assert np.all(np.diff(paired.capital.above) <= 1e-12)
+    assert np.all(np.diff(paired.capital.below) >= -1e-12)
+
+
+def test_intervals_only_shrink_and_memory_does_not_grow():
+    """The running intersection; the state has as many numbers after 10 intervals as after 500."""
+    rng = np.random.default_rng(1)
+    bets, sizes, before = MeanBets(alpha=0.05), set(), (0.0, 1.0)
+    for _ in range(500):
+        bets.update(exact(*rng.random(5)))
+        now = bets.capital.interval(0.05)
+        assert before[0] <= now[0] < now[1] <= before[1]
+        before = now
+        sizes.add(sum(np.asarray(v).size for v in vars(bets.capital).values()))
+    assert len(sizes) == 1
+
+
+def test_many_streams_at_once_are_each_what_they_are_alone():
+    """The bench's arrays and the gate's single stream are the same numbers."""
+    rng = np.random.default_rng(2)
+    stream = rng.random((3, 20, 4))
+    many, pairs = MeanBets((3,), alpha=0.05), DifferenceBets((3,), alpha=0.05)
+    ones, alone = [MeanBets(alpha=0.05) for _ in range(3)], [DifferenceBets(alpha=0.05) for _ in range(3)]
+    counts = np.ones((3, 4))
+    for at in range(20):
+        values = stream[:, at]
+        many.update(Scores(values, values, counts))
+        pairs.update(Scores(values, values, counts), Scores(values[::-1], values[::-1], counts))
+        for row in range(3):
+            ones[row].update(exact(*values[row]))
+            alone[row].update(exact(*values[row]), exact(*values[2 - row]))
+    for row in range(3):
+        assert many.capital.above[row] == pytest.approx(ones[row].capital.above)
+        assert pairs.capital.below[row] == pytest.approx(alone[row].capital.below)
+        assert pairs.difference[row] == pytest.approx(float(alone[row].difference))
+
+
+def score(arm: Arm, at: float, value: float, **changes: object) -> Evidence:
+    """Return one interval's mean score, by the client."""
+    return gauge("answer.quality", arm, at, value, source=Source.CLIENT, end_s=at + 1.0, **changes)
+
+
+def tenths(arm: Arm, at: float, values: np.ndarray, **changes: object) -> Evidence:
+    """Return one interval's scores in buckets of a tenth."""
+    counts = np.bincount(np.clip(np.ceil(values * 10).astype(int) - 1, 0, 9), minlength=11)
+    return Evidence(
+        **{"kind": Kind.HISTOGRAM, "source": Source.CLIENT, "signal": "answer.quality", "arm": arm, "start_s": at,
+           "end_s": at + 1.0, "stage": "50", "share": 0.5, "n": len(values), "bounds": TENTHS,
+           "counts": tuple(int(c) for c in counts), **changes}
+    )  # fmt: skip
+
+
+def _gauges(seconds: int, mean_c: float, mean_b: float, seed: int = 1) -> Iterator[Evidence]:
+    rng = np.random.default_rng(seed)
+    for at in range(seconds):
+        yield score(B, at, float(np.clip(rng.normal(mean_b, 0.1), 0, 1)))
+        yield score(C, at, float(np.clip(rng.normal(mean_c, 0.1), 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "mean_c, mean_b, status", [(0.85, 0.85, Status.PASS), (0.5, 0.85, Status.FAIL), (0.5, 0.55, Status.ERROR)]
+)
+def test_a_mean_score_against_a_number(mean_c: float, mean_b: float, status: Status):
+    """A good one, a bad one, and one that the baseline misses too; 120 intervals of one score."""
+    judgement = verdict_on(HIGH, list(_gauges(120, mean_c, mean_b)))
+    assert judgement.status is status, judgement.reason
+    assert judgement.estimate == pytest.approx(100 * mean_c, abs=3)
+    assert judgement.interval is not None
+    assert judgement.interval[0] < 100 * mean_c < judgement.interval[1]
+    assert judgement.n == 120
+
+
+def test_where_low_scores_are_good_everything_is_turned_round():
+    """The mirror of a stream has the mirror of its judgement."""
+    stream = list(_gauges(120, 0.85, 0.85))
+    mirror = [score(record.arm, record.start_s, 1 - (record.value or 0.0)) for record in stream]
+    high, low = verdict_on(HIGH, stream), verdict_on(LOW, mirror)
+    assert (high.status, low.status) == (Status.PASS, Status.PASS)
+    assert high.estimate == pytest.approx(100 - (low.estimate or 0))
+    assert high.interval is not None
+    assert low.interval == pytest.approx((100 - high.interval[1], 100 - high.interval[0]))
+    assert verdict_on(LOW, stream).status is Status.ERROR
+
+
+def test_few_scores_are_inconclusive_and_say_how_many_more_would_settle_it():
+    """Ten scores."""
+    judgement = verdict_on(HIGH, list(_gauges(10, 0.85, 0.85)))
+    assert judgement.status is Status.INCONCLUSIVE
+    assert judgement.needed
+    assert f"about {judgement.needed} more scores" in judgement.reason
+
+
+def _histograms(seconds: int, drop: float, *, drift: float = 0.0, n: int = 20) -> Iterator[Evidence]:
+    rng = np.random.default_rng(5)
+    for at in range(seconds):
+        level = 0.8 - drift * at / seconds
+        for arm, mean in ((B, level), (C, level - drop)):
+            yield tenths(arm, at, np.clip(rng.normal(mean, 0.15, size=n), 0.001, 1))
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.4])
+@pytest.mark.parametrize("drop, status", [(-0.1, Status.PASS), (0.25, Status.FAIL), (0.05, Status.INCONCLUSIVE)])
+def test_scores_against_the_baseline_whatever_both_drift_by(drop: float, drift: float, status: Status):
+    """Histograms of 20 scores, 60 intervals, margin 5 points: buckets of a tenth cost up to ten points."""
+    judgement = verdict_on(PAIRED, list(_histograms(60, drop, drift=drift)))
+    assert judgement.status is status, judgement.reason
+    assert judgement.estimate == pytest.approx(-100 * drop, abs=3)
+    assert judgement.n == 60 * 40
+
+
+def test_single_scores_are_paired_by_their_interval():
+    """Gauges of both arms, against the baseline."""
+    assert verdict_on(PAIRED, list(_gauges(400, 0.85, 0.85))).status is Status.PASS
+    assert verdict_on(PAIRED, list(_gauges(400, 0.65, 0.85))).status is Status.FAIL
+
+
+def test_a_good_candidate_that_later_breaks_is_no_longer_passed():
+    """Proof to pass is that of now, evidence to fail is kept."""
+    good, bad = list(_gauges(60, 0.85, 0.85)), list(_gauges(120, 0.3, 0.85))
+    later = [score(r.arm, r.start_s + 60, r.value or 0.0) for r in bad]
+    assert verdict_on(HIGH, good).status is Status.PASS
+    assert verdict_on(HIGH, good + later).status is Status.FAIL
+
+
+def test_only_the_baselines_warm_up_is_used_and_nothing_else_of_unjudged_stages():
+    """A candidate's warm-up at zero changes nothing."""
+    stream = list(_gauges(60, 0.85, 0.85))
+    early = [score(C, at - 100, 0.0, stage=stage) for at, stage in enumerate(("warmup", "", "smoke"))]
+    assert verdict_on(HIGH, early + stream) == verdict_on(HIGH, stream)
+    silent = verdict_on(PAIRED, [score(B, at, 0.9) for at in range(20)])
+    assert silent.status is Status.INCONCLUSIVE
+    assert "both arms" in silent.reason
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        score(C, 500, 1.2), score(C, 500, -0.1), replace(score(C, 500, 0.5), arm=None),
+        tenths(C, 500, np.array([0.5]), n=2, counts=(0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1)),
+        tenths(C, 500, np.array([0.5]), bounds=tuple(10 * b for b in TENTHS)),
+        Evidence(kind=Kind.EVENTS, source=Source.CLIENT, signal="answer.quality", arm=C, start_s=500, end_s=501,
+                 stage="50", share=0.5, n=3, bad=1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("objective", [HIGH, PAIRED])
+def test_what_is_no_score_is_an_error_and_never_passes(objective: Objective, record: Evidence):
+    """After a stream that passes."""
+    stream = list(_gauges(400, 0.9, 0.88))
+    assert verdict_on(objective, stream).status is Status.PASS
+    judgement = verdict_on(objective, [*stream, record])
+    assert judgement.status is Status.ERROR
+    assert "corrupt evidence" in judgement.reason
+
+
+def test_buckets_that_change_during_the_run_are_an_error():
+    """Tenths, then fifths."""
+    other = tenths(C, 500, np.array([0.5]), bounds=TENTHS[1::2], counts=(0, 0, 1, 0, 0, 0))
+    judgement = verdict_on(HIGH, [*_histograms(60, 0.0), other])
+    assert judgement.status is Status.ERROR
+    assert "bounds changed" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    "unit, threshold, against",
+    [("ms", 70, Against.NUMBER), ("%", 0, Against.NUMBER), ("%", 100, Against.NUMBER), ("%", 5, Against.BASELINE),
+     ("points", 100, Against.BASELINE), ("points", -1, Against.BASELINE)],
+)  # fmt: skip
+def test_a_threshold_that_means_nothing_is_refused(unit: str, threshold: float, against: Against):
+    """A wrong unit, or nothing left to hold."""
+    objective = objective_of(Measure.SCORE, "answer.quality", threshold, unit, against=against)
+    with pytest.raises(ValueError, match="objective it"):
+        Judge([objective], plan_of())
+
+
+def test_scores_take_their_part_of_alpha_and_show_their_threshold():
+    """Two objectives of equal weight fail at half of alpha each; the judgement names the threshold."""
+    judgement = verdict_on(HIGH, list(_gauges(60, 0.85, 0.85)))
+    assert judgement.threshold == 70
+    stream = list(_gauges(14, 0.3, 0.85))
+    other = objective_of(Measure.RATIO, "q.error", 5, "%", id="other", weight=1e6)
+    alone, shared = Judge([HIGH], plan_of()), Judge([HIGH, other], plan_of())
+    for judge in (alone, shared):
+        judge.observe(stream)
+    assert alone.look(at=20, stage="50", final=False)[0].status is Status.FAIL
+    assert shared.look(at=20, stage="50", final=False)[0].status is Status.INCONCLUSIVE
