@@ -5,7 +5,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -28,10 +29,11 @@ class RunState:
         self.instances = self.root / "i"
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
-            sweep(self.root.parent)
-            self.root.mkdir(mode=0o700)
-            self._lock = os.open(self.root / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _alone(self.root.parent):
+                _sweep(self.root.parent)
+                self.root.mkdir(mode=0o700)
+                self._lock = os.open(self.root / _OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             owner = {"pid": os.getpid(), "run_id": run_id, "shm_prefixes": list(shm_prefixes)}
             os.write(self._lock, json.dumps(owner).encode())
             self.instances.mkdir()
@@ -68,6 +70,24 @@ def sweep(runs: Path) -> list[Path]:
 
     A live harness holds its lock; a folder without one is none of ours and stays.
     """
+    if not runs.is_dir():
+        return []
+    with _alone(runs):
+        return _sweep(runs)
+
+
+@contextmanager
+def _alone(runs: Path) -> Generator[None]:
+    """Hold off other sweeps and starts below `runs`: a run that has its folder but not yet its lock looks dead."""
+    handle = os.open(runs, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(runs: Path) -> list[Path]:
     removed: list[Path] = []
     for owner in runs.glob(f"*/{_OWNER}"):
         try:

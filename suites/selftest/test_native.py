@@ -1,6 +1,7 @@
 """The native provider: a stack comes up whole or not at all, tells what it is, and leaves nothing behind."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import httpx
 import pytest
 from native_runs import ARMS, BASELINE, app_service, minimal, need, processes_in, run_of, system_of, until
 
-from harness.adapters import native_instance
+from harness.adapters import native_instance, native_state
 from harness.adapters.free_ports import HeldPort, hold_port
 from harness.adapters.native import NativeProvider
 from harness.adapters.native_state import RunState, sweep
@@ -337,6 +339,27 @@ def test_the_state_of_dead_runs_is_swept_and_of_live_ones_kept(tmp_path: Path) -
     assert sweep(tmp_path) == [dead]
     assert {path.name for path in tmp_path.iterdir()} == {"live", "other"}
     live.remove()
+
+
+def test_a_sweep_beside_a_start_takes_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another gate sweeps just when a run has its folder and not yet its lock: it must wait, and then spare it."""
+    real, sweeps = fcntl.flock, list[threading.Thread]()
+
+    def flock(handle: int, operation: int) -> None:
+        """Let the other gate sweep, as far as it gets, before the first lock that does not wait."""
+        if operation & fcntl.LOCK_NB and not sweeps:
+            sweeps.append(threading.Thread(target=sweep, args=(tmp_path,)))
+            sweeps[0].start()
+            sweeps[0].join(0.3)
+        real(handle, operation)
+
+    monkeypatch.setattr(native_state.fcntl, "flock", flock)
+    state = RunState(tmp_path / "young", run_id="r", shm_prefixes=())
+    (other,) = sweeps
+    other.join(5)
+    assert not other.is_alive()
+    assert state.instances.is_dir()
+    state.remove()
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.15, None])
