@@ -15,6 +15,7 @@ from harness.model.objective import Severity
 from harness.model.status import Status
 
 _CARRIES = 0.1  # of the averaged evidence: who brought that much of it is named
+_ALONE = math.log(20)  # or who would convince by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Pool:
 
     The average of their e-values, weighted by their parts of alpha, is an e-value however they depend on each
     other; once it has reached one over those parts' sum, the release has failed. Named are the objectives that
-    carried it there: whoever holds a tenth of the average or more.
+    carried it there: whoever holds a tenth of the average, or an e-value of 20 of its own.
     """
 
     def __init__(self, seats: Sequence[Seat]) -> None:
@@ -52,8 +53,9 @@ class Pool:
         values = np.array(known)
         total = float(combine(values, self._weights))
         if total >= self._alarm:
-            shares = self._weights * np.exp(values - total)
-            self._named = tuple(seat for seat, share in zip(self._seats, shares, strict=True) if share >= _CARRIES)
+            carried = self._weights * np.exp(values - total) >= _CARRIES
+            guilty = carried | (values >= _ALONE)
+            self._named = tuple(seat for seat, named in zip(self._seats, guilty, strict=True) if named)
 
     def named(self, seat: Seat, finding: Finding) -> Finding:
         """Return the finding, failed where its seat is one of those that carried the alarm."""

@@ -30,7 +30,8 @@ class Truth:
     """What the candidate does; the defaults are a release as good as its baseline.
 
     Latencies are lognormal (p50 19 ms, p95 41 ms, as measured on two cores at 40 requests a second) with a
-    rare slow mode; every arm and second has log noise of its own, .1 on all requests and .2 in the tail.
+    rare slow mode; every arm and second has log noise of its own, .1 on all requests and .2 in the tail;
+    `memory` is the correlation of an arm's noise from one second to the next.
     """
 
     errors: float = 0.0002
@@ -43,6 +44,7 @@ class Truth:
     warm_mb: float = 8.0
     noise: float = 0.1
     tail_noise: float = 0.2
+    memory: float = 0.0
     misroute: float = 1.0
 
 
@@ -83,6 +85,7 @@ class World:
     rng: np.random.Generator = field(init=False)
     memory: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(Arm, 180e6))
     served: dict[Arm, int] = field(default_factory=lambda: dict.fromkeys(Arm, 0))
+    mood: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(Arm, 0.0))
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -113,7 +116,7 @@ class World:
         fresh = int(self.rng.binomial(n, 0.25))
         bad["query.stale"] = (fresh, int(self.rng.binomial(fresh, truth.stale)))
         bad["query.wrong"] = (n - fresh, int(self.rng.binomial(n - fresh, truth.wrong)))
-        latency = self._latencies(n, truth)
+        latency = self._latencies(arm, n, truth)
         records = [
             Evidence(kind=Kind.HISTOGRAM, source=Source.CLIENT, signal="query.latency.fine", arm=arm,
                      **counted(latency, _FINE), **common),
@@ -130,9 +133,11 @@ class World:
         records.append(self._memory(arm, n, truth, common))
         return records
 
-    def _latencies(self, n: int, truth: Truth) -> np.ndarray:
+    def _latencies(self, arm: Arm, n: int, truth: Truth) -> np.ndarray:
         body = np.exp(math.log(0.019) + 0.4675 * self.rng.standard_normal(n)) * truth.slower
-        body *= math.exp(self.truth.noise * self.rng.standard_normal())
+        memory = self.truth.memory
+        self.mood[arm] = memory * self.mood[arm] + math.sqrt(1 - memory**2) * self.rng.standard_normal()
+        body *= math.exp(self.truth.noise * self.mood[arm])
         slow = self.rng.random(n) < 0.01
         body[slow] *= 2.0 * math.exp(self.truth.tail_noise * self.rng.standard_normal())
         tail = self.rng.random(n) < truth.tail_share
