@@ -125,7 +125,7 @@ def test_what_a_killed_build_left_half_made_is_swept_away_and_nothing_else(tmp_p
     (tmp_path / ".llama.gguf.4711").symlink_to("llama/file")
     (tmp_path / "llama.gguf").symlink_to("llama/file")
     (tmp_path / ".lock").write_text("")
-    _module("build.py")._sweep(tmp_path)
+    _module("build.py").sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"llama", "llama.gguf", ".lock"}
 
 

@@ -94,7 +94,7 @@ def build(cache: Path, wheel_dir: Path, corpus: Path, progress: Callable[[str], 
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _sweep(root)
+        sweep(root)
         for name, stamp, make in _plan(root, weights_folder(wheel_dir), corpus):
             started = time.monotonic()
             fresh = made(root / name, stamp, make)
@@ -103,7 +103,7 @@ def build(cache: Path, wheel_dir: Path, corpus: Path, progress: Callable[[str], 
     return root
 
 
-def _sweep(root: Path) -> None:
+def sweep(root: Path) -> None:
     """Remove what a build that was killed left half made; the lock shows that nobody works on it."""
     for left in root.glob(".*.*"):
         if left.is_symlink():
