@@ -17,10 +17,24 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def judge(run_dir: Run, as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
-    """Judge a stored run again from its evidence alone."""
-    from harness.wiring import judge_again  # noqa: PLC0415 - scipy is slow to import, --help is not
+def judge(
+    run_dir: Run,
+    policy: Annotated[
+        Path | None, typer.Option(help="Judge by this policy instead; say what would have happened.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Judge a stored run again from its evidence alone; with another policy, say what it would have come to."""
+    from harness.wiring import judge_again, judge_by_policy  # noqa: PLC0415 - scipy is slow to import, --help is not
 
+    if policy is not None:
+        from harness.cli.replayed import as_document, as_lines  # noqa: PLC0415
+
+        found = judge_by_policy(run_dir, policy)
+        lines = [json.dumps(as_document(found, str(policy)), indent=2)] if as_json else as_lines(found, str(policy))
+        for line in lines:
+            say(line)
+        raise typer.Exit(found.code)
     judgements, code = judge_again(run_dir)
     if as_json:
         say(json.dumps(judgements, indent=2))

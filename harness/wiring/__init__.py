@@ -3,16 +3,19 @@
 from harness.wiring.bench import bench_gates
 from harness.wiring.gate import GateResult, choose_plan, choose_provider, run_gate
 from harness.wiring.machine import diagnose
-from harness.wiring.stored import give_order, judge_again, read_verdict, report_again
+from harness.wiring.replay import Replayed, judge_again, judge_by_policy
+from harness.wiring.stored import give_order, read_verdict, report_again
 
 __all__ = [
     "GateResult",
+    "Replayed",
     "bench_gates",
     "choose_plan",
     "choose_provider",
     "diagnose",
     "give_order",
     "judge_again",
+    "judge_by_policy",
     "read_verdict",
     "report_again",
     "run_gate",

@@ -1,32 +1,17 @@
-"""Stored runs: judged again, reported again, and an operator's word to one that still runs."""
+"""Stored runs: their verdict, their report written again, and an operator's word to one that still runs."""
 
 import getpass
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from harness import spec
 from harness.adapters.clock import SystemClock
-from harness.adapters.evidence_files import read_evidence, read_looks
+from harness.adapters.evidence_files import read_evidence
 from harness.adapters.journal import SqliteJournal
-from harness.judge import Judge
-from harness.judge.suites import judge_suites
 from harness.model.errors import SpecError
-from harness.model.evidence import Source
-from harness.model.judgement import Judgement, overall
-from harness.model.status import ExitCode, Status
 from harness.report.files import write_again
 from harness.report.verdict_json import decode
-from harness.wiring.gate import choose_plan, compressed
-
-_CODES = {
-    Status.PASS: ExitCode.PROMOTED,
-    Status.FAIL: ExitCode.RELEASE,
-    Status.ERROR: ExitCode.ENVIRONMENT,
-    Status.INCONCLUSIVE: ExitCode.NO_EVIDENCE,
-}
 
 
 def read_verdict(run_dir: Path) -> dict[str, Any]:
@@ -43,30 +28,6 @@ def read_verdict(run_dir: Path) -> dict[str, Any]:
         msg = "a verdict is a JSON object"
         raise SpecError(msg, where=str(path), mend="restore the file as the run left it")
     return cast("dict[str, Any]", found)
-
-
-def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
-    """Judge a stored run from its evidence, at the looks of the run; return judgements and exit code.
-
-    Same evidence, same policy: the same judgements as in its verdict.json.
-    """
-    verdict = read_verdict(run_dir)
-    system = spec.load_system(run_dir / "system")
-    plan = choose_plan(system, "native", str(verdict["plan"]))
-    plan = compressed(plan, float(verdict["time_scale"]) / plan.time_scale)
-    judge = Judge(system.objectives, plan)
-    records = list(read_evidence(run_dir))
-    judgements: tuple[Judgement, ...] = ()
-    done = 0
-    for look in read_looks(run_dir):
-        judge.observe(records[done : look.after])
-        done = look.after
-        judgements = judge.look(at=look.at, stage=look.stage, final=look.final)
-    smoke = judge_suites([r for r in records if r.source is Source.SUITE])
-    ids = {j.id for j in smoke}
-    whole = (*(j for j in judgements if j.id not in ids), *smoke)
-    status = overall(whole)
-    return [asdict(j) for j in whole], int(_CODES[status])
 
 
 def report_again(run_dir: Path) -> str:

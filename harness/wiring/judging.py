@@ -1,0 +1,87 @@
+"""The judge of one run, with the calibration that it may use."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from harness import spec
+from harness.judge import Judge
+from harness.model.calibration import Calibration, Uncalibrated, check
+from harness.model.plan import StagePlan
+from harness.model.system import System
+from harness.paths import cache_root
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a system's noise under a plan: a calibration that may be used, or why there is none.
+
+    `kept` are all the calibrations found, by the plan of their A/A run.
+    """
+
+    calibration: Calibration | None
+    why: str = ""
+    kept: Mapping[str, Calibration] = field(default_factory=dict[str, Calibration])
+
+    def judge(self, system: System, plan: StagePlan) -> Judge:
+        """Return the judge of a run of `system` by `plan`."""
+        return Judge(system.objectives, plan, self.calibration, uncalibrated=self.why)
+
+
+def own_folder(system: System) -> Path:
+    """Return where calibrations of `system` are kept when its own folder cannot be written."""
+    path = sha256(str(system.root).encode()).hexdigest()[:8]
+    return cache_root() / "calibrations" / f"{system.name}-{path}"
+
+
+def home_of(system: System) -> Path:
+    """Return the file that a new calibration goes to: the system's folder, or the user's own where that is closed."""
+    folder = system.root if os.access(system.root, os.W_OK) else own_folder(system)
+    return folder / spec.CALIBRATION_FILE
+
+
+def kept_calibrations(system: System) -> dict[str, Calibration]:
+    """Return the newest calibration of each plan, from the system's folder and the user's own.
+
+    Raises SpecError for a file that cannot be trusted.
+    """
+    found: dict[str, Calibration] = {}
+    for folder in (system.root, own_folder(system)):
+        kept = spec.load_calibrations(folder / spec.CALIBRATION_FILE, system.name, system.root)
+        for name, one in kept.items():
+            if name not in found or found[name].made_at < one.made_at:
+                found[name] = one
+    return found
+
+
+def stored_calibrations(run_dir: Path, system: System) -> dict[str, Calibration]:
+    """Return the calibrations that a stored run had; `system` is its copy there. Raises SpecError for a bad file."""
+    return spec.load_calibrations(run_dir / "system" / spec.CALIBRATION_FILE, system.name, system.root)
+
+
+def known(plan: StagePlan, kept: Mapping[str, Calibration], started_at: str) -> Known:
+    """Return what `plan` may use of `kept` in a run that started at `started_at` (RFC 3339).
+
+    The plan's own A/A run comes first; one by another plan serves where it was made under the same conditions.
+    """
+    own = kept.get(plan.name)
+    others = [one for name, one in sorted(kept.items()) if name != plan.name]
+    reasons: list[str] = []
+    for one in others if own is None and others else (own, *others):
+        try:
+            age = 0.0 if one is None else _age_days(one.made_at, started_at)
+            usable = check(one, interval_s=plan.interval_s, load_rate=plan.load_rate, age_days=age)
+        except Uncalibrated as reason:
+            reasons.append(str(reason))
+            continue
+        return Known(calibration=usable, kept=kept)
+    return Known(calibration=None, why=reasons[0], kept=kept)
+
+
+def _age_days(made_at: str, at: str) -> float:
+    return (datetime.fromisoformat(at) - datetime.fromisoformat(made_at)).total_seconds() / _DAY_S
