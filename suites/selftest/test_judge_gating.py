@@ -22,7 +22,7 @@ pytestmark = pytest.mark.selftest
 
 _OBJECTIVES, _PLANS = streams.researchflow()
 _QUICK = _PLANS["quick"]
-_NOISY = streams.Truth(noise=0.25, memory=0.8)
+_NOISY = streams.Truth(noise=0.35, memory=0.9)
 
 
 def _calibration(**changes: object) -> Calibration:
