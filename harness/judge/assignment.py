@@ -2,14 +2,17 @@
 
 import math
 
-from harness.judge.binomial import log_beta
+import numpy as np
+
+from harness.judge.bets import Array, Numbers, log_mean_exp
+from harness.judge.binomial import log_betas
 from harness.judge.finding import Finding, Look, Terms, missing, percent
 from harness.model.evidence import Evidence, Kind
 from harness.model.status import Status
 
-_ALARM = math.log(1000)
+ALARM = math.log(1000)
 _PRIORS = (20.0, 500.0)  # pseudo units: a broad and a narrow guess around the configured share
-_ENOUGH = 13.0  # expected log e-value of a doubled share: an alarm at log(1000) then has a power of about 80 %
+_ENOUGH = 13.0  # expected log e-value of a doubled share: an alarm at ALARM then has a power of about 80 %
 
 
 class AssignmentTrial:
@@ -36,7 +39,7 @@ class AssignmentTrial:
             return
         n, candidate = self._seen.get(record.share, (0, 0))
         self._seen[record.share] = (n + record.n, candidate + record.bad)
-        self._peak = max(self._peak, sum(_log_e(*counts, share) for share, counts in self._seen.items()))
+        self._peak = max(self._peak, sum(float(misrouting(*counts, share)) for share, counts in self._seen.items()))
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
@@ -52,7 +55,7 @@ class AssignmentTrial:
         seen = f"on the candidate: {shares} asked"
         power = sum(n * _doubled(share) for share, (n, _) in self._seen.items())
         needed = None
-        if self._peak >= _ALARM:
+        if self._peak >= ALARM:
             status, reason = Status.ERROR, f"the router misroutes: {seen}"
         elif power >= _ENOUGH:
             status, reason = Status.PASS, f"{seen}; a doubled share would have been found"
@@ -67,15 +70,21 @@ def _clip(share: float) -> float:
     return min(max(share, 0.001), 0.999)
 
 
-def _log_e(n: int, candidate: int, share: float) -> float:
+def misrouting(n: Numbers, candidate: Numbers, share: float) -> Array:
+    """Return the log e-value against "each of `n` units went to the candidate with chance `share`", elementwise.
+
+    `candidate` of them did. At `ALARM` the router is at fault.
+    """
     p = _clip(share)
+    n, candidate = np.asarray(n, dtype=float), np.asarray(candidate, dtype=float)
     null = candidate * math.log(p) + (n - candidate) * math.log1p(-p)
-    logs: list[float] = []
-    for prior in _PRIORS:
-        a, b = prior * p, prior * (1 - p)
-        logs.append(log_beta(a + candidate, b + n - candidate) - log_beta(a, b) - null)
-    top = max(logs)
-    return top + math.log(sum(math.exp(value - top) for value in logs) / len(logs))
+    logs = [
+        log_betas(prior * p + candidate, prior * (1 - p) + n - candidate)
+        - log_betas(np.asarray(prior * p), np.asarray(prior * (1 - p)))
+        - null
+        for prior in _PRIORS
+    ]
+    return log_mean_exp(np.stack(logs, axis=-1))
 
 
 def _doubled(share: float) -> float:

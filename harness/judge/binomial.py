@@ -59,7 +59,7 @@ def needed_to_pass(bad: int, n: int, limit: float, confidence: float) -> int | N
     while more < 10_000_000:  # noqa: PLR2004 - beyond any run
         if upper_bound(math.floor(bad + rate * more), n + more, confidence) <= limit:
             return more
-        more = max(more + 1, math.ceil(more * 1.02))
+        more += max(1, more // 50)
     return None
 
 
@@ -101,6 +101,6 @@ def student_quantile(level: float, freedom: int) -> float:
     return float(_special.stdtrit(freedom, level))
 
 
-def log_beta(a: float, b: float) -> float:
-    """Return the logarithm of the Beta function."""
-    return float(_special.betaln(a, b))
+def log_betas(a: Array, b: Array) -> Array:
+    """Return the logarithm of the Beta function, elementwise."""
+    return cast("Array", _special.betaln(a, b))

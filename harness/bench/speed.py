@@ -1,0 +1,77 @@
+"""How fast the judge is, and that its memory does not grow with the stream."""
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.bench.streams import Effect, Layout, Noise, World, draw
+from harness.bench.subject import RolloutJudge, ramp
+from harness.bench.telemetry import good_second, new_judge
+from harness.model.evidence import Arm, Evidence, Kind
+
+_STREAM_S, _KERNEL_RUNS = 60, 250
+_COUNTED = {Kind.EVENTS, Kind.HISTOGRAM}
+
+
+def values() -> dict[str, float]:
+    """Measure on one core; observations are requests counted once for each signal and source they are judged by."""
+    live, records = _live()
+    return {
+        "live observations/s": live,
+        "live records/s": records,
+        "kernel observations/s": _kernel(),
+        "memory after 10 x the records": _memory(),
+    }
+
+
+def _live() -> tuple[float, float]:
+    """Return observations and records a second through the live judge, a look after each second of the stream."""
+    rng = np.random.default_rng(1)
+    batches = [list(good_second(second, rng)) for second in range(_STREAM_S)]
+    judge = new_judge()
+    began = time.perf_counter()
+    for batch in batches:
+        judge.observe(batch)
+        judge.look(at=batch[0].end_s, stage="50", final=False)
+    took = time.perf_counter() - began
+    return sum(map(_observations, batches)) / took, sum(map(len, batches)) / took
+
+
+def _observations(batch: list[Evidence]) -> int:
+    return sum(record.n for record in batch if record.kind in _COUNTED and record.arm in Arm)
+
+
+def _kernel() -> float:
+    """Return observations a second through the kernels over many rollouts: 3 metrics x 4 views of 5000 a minute."""
+    layout = Layout(intervals=60, calibration=0)
+    world = World(requests_min=5000, own=Noise(errors=0.2, latency=0.1, memory=0.8))
+    stream = draw(np.random.SeedSequence(1), world, Effect(), layout, _KERNEL_RUNS)
+    judge = RolloutJudge(stream)
+    began = time.perf_counter()
+    for seen in ramp(stream):
+        judge.judge(seen)
+    took = time.perf_counter() - began
+    requests = int(stream.candidate.n.sum()) + sum(int(half.n.sum()) for half in stream.halves)
+    return requests * layout.views * 3 / took
+
+
+def _memory() -> float:
+    """Return the live judge's memory after 600 s of records over that after 60 s, measured once it is warm."""
+    rng = np.random.default_rng(2)
+    judge = new_judge()
+    seconds: Iterator[int] = iter(range(100_000))
+
+    def feed(count: int) -> int:
+        for _ in range(count):
+            judge.observe(list(good_second(next(seconds), rng)))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = feed(300)
+        after = feed(2_700)
+    finally:
+        tracemalloc.stop()
+    return after / before
