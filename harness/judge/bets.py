@@ -72,7 +72,7 @@ def nearest(p_c: Array, p_b: Array, weight: Array, margin: Array) -> tuple[Array
         bend = weight * (1 / v_c - (q_c - p_c) * (1 - 2 * q_c) / v_c**2)
         bend += (1 - weight) * (1 / v_b - (q - p_b) * (1 - 2 * q) / v_b**2)
         step = q - slope / np.where(bend > 0, bend, 1.0)
-        inside = (bend > 0) & (low < step) & (step < high)
+        inside = (bend > 0) & (low <= step) & (step <= high)  # an end is where Newton arrives
         moved = np.where(inside, step, (low + high) / 2)
         done = np.abs(moved - q) <= 1e-12 * q
         q = moved

@@ -1,0 +1,485 @@
+"""The judge's numbers against other people's code, closed forms, and sums over every possible outcome."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import integrate, optimize, stats
+
+from harness.judge.assignment import misrouting
+from harness.judge.bets import CAP, Counts, Excess, PastRate, Within, log_mean_exp, nearest
+from harness.judge.binomial import (
+    at_least,
+    at_most,
+    log_evidence_above,
+    lower_bound,
+    needed_to_pass,
+    newcombe,
+    student_quantile,
+    upper_bound,
+    wilson,
+)
+from harness.judge.blocks import BlockContest
+from harness.judge.contest import NOMINAL, SCORES, BinaryContest, OrdinalContest, classes, combine, falling, shifted
+from harness.judge.dispersion import LongRunVariance, PastShares, binary_score, ordinal_score, tempering
+
+pytestmark = pytest.mark.selftest
+
+COUNTS = [(0, 1), (0, 37), (1, 1), (1, 60), (3, 50), (49, 50), (50, 50), (120, 4000), (999, 2000)]
+
+
+@pytest.mark.parametrize("bad, n", COUNTS)
+@pytest.mark.parametrize("confidence", [0.9, 0.99, 0.9999])
+def test_bounds_of_a_share_are_scipys_exact_ones(bad: int, n: int, confidence: float):
+    """One-sided at a level is one end of the two-sided interval at twice the error; and the Beta quantiles."""
+    both = stats.binomtest(bad, n).proportion_ci(1 - 2 * (1 - confidence), "exact")
+    assert lower_bound(bad, n, confidence) == pytest.approx(both.low, rel=1e-6, abs=1e-12)
+    assert upper_bound(bad, n, confidence) == pytest.approx(both.high, rel=1e-6, abs=1e-12)
+    if 0 < bad < n:
+        assert upper_bound(bad, n, confidence) == pytest.approx(stats.beta.ppf(confidence, bad + 1, n - bad))
+        assert lower_bound(bad, n, confidence) == pytest.approx(stats.beta.ppf(1 - confidence, bad, n - bad + 1))
+
+
+@pytest.mark.parametrize("bad, n", COUNTS)
+@pytest.mark.parametrize("confidence", [0.8, 0.99])
+def test_wilsons_interval_is_scipys(bad: int, n: int, confidence: float):
+    """Without continuity correction."""
+    theirs = stats.binomtest(bad, n).proportion_ci(confidence, "wilson")
+    assert wilson(bad / n, n, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert wilson(0.5, 0, confidence) == (0.0, 1.0)
+
+
+def test_newcombes_interval_is_the_published_one():
+    """Newcombe 1998, table II: 56 of 70 against 48 of 80 at 95 %, and 9 of 10 against 3 of 10; its square-and-add."""
+    assert newcombe((56 / 70, 70), (48 / 80, 80), 0.95) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert newcombe((9 / 10, 10), (3 / 10, 10), 0.95) == pytest.approx((0.1705, 0.8090), abs=5e-5)
+    assert newcombe((10 / 10, 10), (0.0, 20), 0.95) == pytest.approx((0.6791, 1.0), abs=5e-5)
+
+
+@pytest.mark.parametrize("bad, n, share", [(3, 50, 0.05), (0, 20, 0.01), (20, 20, 0.9), (7, 100, 0.07)])
+def test_tails_of_the_binomial_and_students_t_are_scipys(bad: int, n: int, share: float):
+    """Whole arrays at once."""
+    counts = np.array([bad, 0.0])
+    assert at_most(counts, n, share) == pytest.approx(stats.binom.cdf(counts, n, share))
+    assert at_least(counts, n, share) == pytest.approx(stats.binom.sf(counts - 1, n, share))
+    assert student_quantile(share, n) == pytest.approx(stats.t.ppf(share, n))
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.01, 0.05, 0.3, 0.6])
+@pytest.mark.parametrize("bad, n", [(1, 1), (2, 5), (30, 200), (400, 600)])
+def test_evidence_above_a_limit_is_the_integral_that_it_claims_to_be(bad: int, n: int, limit: float):
+    """The Beta prior cut off at the limit, integrated numerically over the likelihood ratio."""
+    if bad <= n * limit:
+        assert log_evidence_above(bad, n, limit) == -math.inf
+        return
+    b = max(1.0, 0.25 / limit - 1)
+
+    def logs(p: float) -> float:
+        ratio = bad * math.log(p / limit) + (n - bad) * (math.log1p(-p) - math.log1p(-limit))
+        return ratio + float(stats.beta.logpdf(p, 1.0, b) - stats.beta.logsf(limit, 1.0, b))
+
+    top = min(max(bad / (b + n - 1), limit + 1e-6), 0.999)
+    spread = math.sqrt(top * (1 - top) / (n + b))
+    points = [p for p in (top - 3 * spread, top, top + 3 * spread) if limit < p < 1]
+    value, _ = integrate.quad(lambda p: math.exp(logs(p) - logs(top)), limit, 1 - 1e-12, points=points, limit=400)
+    assert log_evidence_above(bad, n, limit) == pytest.approx(math.log(value) + logs(top), abs=1e-6)
+
+
+@pytest.mark.parametrize("limit, level", [(0.05, 0.05), (0.05, 0.03), (0.3, 0.3), (0.5, 0.45)])
+@pytest.mark.parametrize("alpha", [0.2, 0.05, 0.01])
+def test_the_chance_of_ever_alarming_at_the_limit_is_at_most_alpha(limit: float, level: float, alpha: float):
+    """Exactly, for 250 looks: all streams of that length, grouped by their counts, alarms taken out as they come."""
+    alive, alarmed = np.array([1.0]), 0.0
+    for n in range(1, 251):
+        alive = np.append(alive * (1 - level), 0.0) + np.append(0.0, alive * level)
+        rich = np.array([log_evidence_above(bad, n, limit) >= -math.log(alpha) for bad in range(n + 1)])
+        alarmed += float(alive[rich].sum())
+        alive[rich] = 0.0
+    assert 0 < alarmed <= alpha
+    assert alarmed + alive.sum() == pytest.approx(1)
+
+
+def test_the_requests_needed_to_pass_are_the_fewest():
+    """One fewer does not pass; a rate at the limit never will."""
+    for bad, n in ((0, 0), (0, 50), (1, 100)):
+        more = needed_to_pass(bad, n, 0.05, 0.99)
+        assert more is not None
+        rate = bad / n if n else 0.0
+
+        def bound(extra: int, bad: int = bad, n: int = n, rate: float = rate) -> float:
+            return upper_bound(math.floor(bad + rate * extra), n + extra, 0.99)
+
+        assert bound(more) <= 0.05
+        assert more > 100 or bound(more - 1) > 0.05
+    assert needed_to_pass(5, 100, 0.05, 0.99) is None
+
+
+@pytest.mark.parametrize("margin", [0.001, 0.02, 0.2])
+@pytest.mark.parametrize("weight", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("p_c, p_b", [(0.06, 0.01), (0.001, 0.01), (0.5, 0.45), (0.9, 0.3), (0.01, 0.6)])
+def test_the_nearest_null_is_what_a_minimiser_finds(p_c: float, p_b: float, weight: float, margin: float):
+    """The weighted divergence from (p_c, p_b) to (q + margin, q), by scipy over q."""
+
+    def divergence(q: float) -> float:
+        pairs = ((weight, p_c, q + margin), (1 - weight, p_b, q))
+        return sum(w * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))) for w, p, q in pairs)
+
+    found = optimize.minimize_scalar(
+        divergence, bounds=(1e-9, 1 - margin - 1e-9), method="bounded", options={"xatol": 1e-12}
+    )
+    q_c, q_b = nearest(np.array([p_c]), np.array([p_b]), np.array([weight]), np.array([margin]))
+    assert q_c[0] - q_b[0] == pytest.approx(margin)
+    assert divergence(float(q_b[0])) <= found.fun + 1e-13
+    slope = weight * (q_c - p_c) / (q_c * (1 - q_c)) + (1 - weight) * (q_b - p_b) / (q_b * (1 - q_b))
+    assert slope[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_without_units_or_on_one_arm_alone_the_nearest_null_costs_nothing_or_explains_it():
+    """No units: evidence 0. Only the candidate served: the null takes the candidate's own share."""
+    one, other = np.array([0.3]), np.array([0.1])
+    assert Counts(0, 0, 0, 0).log_e(one, other, 0.05) == pytest.approx([0.0])
+    assert Counts(5, 10, 0, 0).log_e(one, other, 0.05) == pytest.approx([0.0], abs=1e-9)
+    assert Counts(0, 0, 5, 10).log_e(one, other, 0.05) == pytest.approx([0.0], abs=1e-9)
+
+
+def _pairs(n_c: int, n_b: int, share_c: float, share_b: float) -> Iterator[tuple[int, int, float]]:
+    """Yield every outcome of one interval with its chance."""
+    for bad_c, bad_b in product(range(n_c + 1), range(n_b + 1)):
+        yield bad_c, bad_b, float(stats.binom.pmf(bad_c, n_c, share_c) * stats.binom.pmf(bad_b, n_b, share_b))
+
+
+@pytest.mark.parametrize("phi", [1.0, 3.0])
+@pytest.mark.parametrize("n_c, n_b", [(1, 1), (3, 12), (8, 4)])
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.1, 0.5, 0.95, 1.0])
+def test_a_contest_of_equal_shares_gains_nothing_on_average(share: float, n_c: int, n_b: int, phi: float):
+    """Exactly, whatever was predicted; two intervals are products of such means, so their mean is at most 1 too."""
+    for predicted in (0.001, 0.05, 0.6):
+        mean = 0.0
+        for bad_c, bad_b, chance in _pairs(n_c, n_b, share, share):
+            contest = BinaryContest()
+            contest.update(Counts(bad_c, n_c, bad_b, n_b), p_b=np.asarray(predicted), phi=phi)
+            mean += chance * math.exp(float(contest.log_e))
+        assert mean <= 1 + 1e-12
+
+
+def test_a_contest_of_unequal_shares_gains_and_is_directed():
+    """The planted opposite: the worse candidate's mean is above 1, a better candidate's below."""
+    means = []
+    for share_c, share_b in ((0.5, 0.1), (0.1, 0.5)):
+        mean = 0.0
+        for bad_c, bad_b, chance in _pairs(8, 8, share_c, share_b):
+            contest = BinaryContest()
+            contest.update(Counts(bad_c, 8, bad_b, 8), p_b=np.asarray(0.1))
+            mean += chance * math.exp(float(contest.log_e))
+        means.append(mean)
+    assert means[0] > 1.5
+    assert means[1] < 1
+
+
+def test_a_contest_is_its_formula():
+    """One interval by hand: the average over bets of the likelihood ratio, tempered and capped."""
+    predicted, bad_c, n_c, bad_b, n_b, phi = 0.02, 4, 50, 1, 60, 1.3
+    total = 0.0
+    for multiple, weight in zip((1.6, 2.3, 3.5, 5.5), (0.3, 0.3, 0.2, 0.2), strict=True):
+        odds = multiple * predicted / (1 - predicted)
+        p_c = odds / (1 + odds)
+        common = (n_c * p_c + n_b * predicted) / (n_c + n_b)
+        log_e = bad_c * math.log(p_c / common) + (n_c - bad_c) * math.log((1 - p_c) / (1 - common))
+        log_e += bad_b * math.log(predicted / common) + (n_b - bad_b) * math.log((1 - predicted) / (1 - common))
+        total += weight * math.exp(min(log_e / phi, 1.5))
+    contest = BinaryContest()
+    contest.update(Counts(bad_c, n_c, bad_b, n_b), p_b=np.asarray(predicted), phi=phi)
+    assert float(contest.log_e) == pytest.approx(math.log(total), rel=1e-12)
+    for _ in range(2):
+        contest.update(Counts(50, 50, 0, 60), p_b=np.asarray(predicted))
+    assert float(contest.log_e) <= math.log(total) + 2 * CAP + 1e-12
+    assert CAP == 1.5
+
+
+def _compositions(n: int, parts: int) -> Iterator[tuple[int, ...]]:
+    if parts == 1:
+        yield (n,)
+        return
+    for first in range(n + 1):
+        for rest in _compositions(n - first, parts - 1):
+            yield (first, *rest)
+
+
+@pytest.mark.parametrize("phi", [1.0, 2.5])
+@pytest.mark.parametrize("truth", [(0.5, 0.4, 0.09, 0.01), (0.1, 0.1, 0.1, 0.7), (0.97, 0.03, 0.0, 0.0)])
+@pytest.mark.parametrize("predicted", [(0.5, 0.1, 0.01), (0.9, 0.5, 0.4)])
+def test_an_ordinal_contest_of_equal_latencies_gains_nothing_on_average(
+    predicted: Sequence[float], truth: Sequence[float], phi: float
+):
+    """Exactly, over all splits of three and four latencies into the classes, for any common law."""
+    exceed, mean = np.array(predicted), 0.0
+    for counts_c, counts_b in product(_compositions(3, 4), _compositions(4, 4)):
+        chance = stats.multinomial.pmf(counts_c, 3, truth) * stats.multinomial.pmf(counts_b, 4, truth)
+        if chance > 0:
+            contest = OrdinalContest()
+            contest.update(np.array(counts_c, dtype=float), np.array(counts_b, dtype=float), exceed=exceed, phi=phi)
+            mean += float(chance) * math.exp(float(contest.log_e))
+    assert mean <= 1 + 1e-9
+
+
+def test_an_ordinal_contest_is_its_formula_and_finds_what_is_slower():
+    """By hand for one shift; slower latencies gain, faster ones lose."""
+    exceed, shift = np.array([0.5, 0.1, 0.01]), 0.25
+    p_b = np.array([0.5, 0.4, 0.09, 0.01])
+    above = stats.norm.cdf(stats.norm.ppf(exceed) + shift)
+    p_c = -np.diff(np.concatenate([[1.0], above, [0.0]]))
+    counts_c, counts_b = np.array([20.0, 25.0, 8.0, 2.0]), np.array([55.0, 42.0, 12.0, 1.0])
+    n_c, n_b = counts_c.sum(), counts_b.sum()
+    common = (n_c * p_c + n_b * p_b) / (n_c + n_b)
+    expected = (counts_c * np.log(p_c / common)).sum() + (counts_b * np.log(p_b / common)).sum()
+    one = OrdinalContest(bets=((shift,), (1.0,)))
+    one.update(counts_c, counts_b, exceed=exceed, phi=2.0)
+    assert float(one.log_e) == pytest.approx(min(expected / 2, CAP), rel=1e-9)
+    slower, faster = OrdinalContest(), OrdinalContest()
+    slower.update(counts_c, counts_b, exceed=exceed)
+    faster.update(counts_b, 2 * counts_c, exceed=exceed)
+    assert float(slower.log_e) > 0 > float(faster.log_e)
+
+
+def test_classes_shifts_and_scores_are_what_they_say():
+    """Shares between thresholds; the probit's shift; the score is the log ratio a unit of shift."""
+    assert classes(NOMINAL) == pytest.approx([0.5, 0.4, 0.09, 0.01])
+    assert shifted(NOMINAL, 0.0) == pytest.approx(classes(NOMINAL))
+    moved = stats.norm.sf(stats.norm.isf(NOMINAL) - 0.6)
+    assert shifted(NOMINAL, 0.6) == pytest.approx(-np.diff([1.0, *moved, 0.0]))
+    assert pytest.approx(np.log(shifted(NOMINAL, 0.1) / classes(NOMINAL)) / 0.1) == SCORES
+    assert np.all(np.diff(SCORES) > 0)
+    assert falling(np.array([0.2, 0.3, 0.0])) == pytest.approx([0.2, 0.196, 1e-4])
+    assert falling(np.array([1.0, 0.99, 0.98])) == pytest.approx([0.97, 0.97 * 0.98, 0.97 * 0.98**2])
+
+
+@pytest.mark.parametrize("kind, low, high", [(Excess, 0.0, 0.05), (Within, 0.05, 0.3)])
+@pytest.mark.parametrize("phi", [1.0, 2.0])
+def test_two_intervals_of_bets_against_a_margin_gain_nothing_on_average(
+    kind: type[Excess] | type[Within], low: float, high: float, phi: float
+):
+    """Exactly, through `update`, with the candidate's past rate learnt from the first interval and shares that move."""
+    margin, n = 0.05, 3
+    for level, moved, extra in ((0.1, 0.3, low), (0.3, 0.02, high), (0.0, 0.0, high)):
+        mean = 0.0
+        shares = [(level + extra, level), (moved + extra, moved)]
+        for one in _pairs(n, n, *shares[0]):
+            for two in _pairs(n, n, *shares[1]):
+                mean += one[2] * two[2] * math.exp(_two(kind(), (one, two), n, margin, phi))
+        assert mean <= 1 + 1e-9, (level, moved, extra)
+
+
+def _two(
+    bets: Excess | Within, intervals: Sequence[tuple[int, int, float]], n: int, margin: float, phi: float
+) -> float:
+    past_c, past_b = PastRate(prior_bad=0.2, prior_n=2.0), PastRate(prior_bad=0.2, prior_n=2.0)
+    for bad_c, bad_b, _ in intervals:
+        p_b = past_b.rate
+        counts = Counts(bad_c, n, bad_b, n)
+        bets.update(counts, p_b=p_b, past_c=past_c.towards(p_b, 2.0), margin=margin, phi=phi)
+        past_c.update(bad_c, n)
+        past_b.update(bad_b, n)
+    return float(bets.log_e)
+
+
+def test_the_bets_gain_where_their_null_is_wrong():
+    """The planted opposite, at the same margin."""
+    for kind, share_c in ((Excess, 0.6), (Within, 0.0)):
+        mean = sum(
+            chance * math.exp(_two(kind(), [(bad_c, bad_b, chance)] * 2, 6, 0.3, 1.0))
+            for bad_c, bad_b, chance in _pairs(6, 6, share_c, 0.1)
+        )
+        assert mean > 1.1, kind
+
+
+def test_the_peak_is_kept_and_each_interval_adds_at_most_its_cap():
+    """Evidence up, then down: the peak stays where it was."""
+    bets, values = Excess(), []
+    for bad_c in (30, 30, 30, 0, 0, 0):
+        bets.update(Counts(bad_c, 50, 1, 50), p_b=0.02, past_c=0.3, margin=0.01)
+        values.append(float(bets.log_e))
+        assert float(bets.peak) == pytest.approx(max(0.0, *values))
+    assert values[2] == pytest.approx(3 * CAP, abs=0.3)
+    assert values[-1] < values[2]
+
+
+@pytest.mark.parametrize("n_c, n_b", [(4, 4), (2, 6), (1, 9)])
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.3])
+def test_blocks_of_equal_arms_gain_nothing_on_average(share: float, n_c: int, n_b: int):
+    """Exactly, for a candidate that serves no more than its baseline."""
+    mean = 0.0
+    for bad_c, bad_b, chance in _pairs(n_c, n_b, share, share):
+        contest = BlockContest(intervals=1)
+        contest.update(Counts(bad_c, n_c, bad_b, n_b))
+        mean += chance * math.exp(float(contest.log_e))
+    assert mean <= 1 + 1e-12
+
+
+def test_a_block_bets_once_on_its_sums_and_not_where_the_candidate_serves_more():
+    """One block of three intervals, by hand; then one at 60 %."""
+    contest = BlockContest(intervals=3, scales=(0.4,))
+    for bad_c, bad_b in ((1, 0), (0, 2), (3, 0)):
+        assert float(contest.log_e) == 0.0
+        contest.update(Counts(bad_c, 10, bad_b, 30))
+    assert contest.blocks == 1
+    assert float(contest.log_e) == pytest.approx(math.log1p(math.tanh(0.4 * (4 - 6 * 30 / 120))))
+    before = float(contest.log_e)
+    for _ in range(3):
+        contest.update(Counts(9, 60, 0, 40))
+    assert (contest.blocks, float(contest.log_e)) == (2, before)
+
+
+def test_averages_of_evidence_are_averages_of_e_values():
+    """Weights as given, or equal; also where the logs would overflow."""
+    logs = np.array([[0.3, -2.0, 1.7], [800.0, 799.0, -50.0]])
+    weights = np.array([0.6, 0.3, 0.1])
+    assert combine(logs, weights)[0] == pytest.approx(math.log(np.exp(logs[0]) @ weights))
+    assert combine(logs, weights)[1] == pytest.approx(800 + math.log(0.6 + 0.3 * math.exp(-1)))
+    assert log_mean_exp(logs)[0] == pytest.approx(math.log(np.exp(logs[0]).mean()))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_the_routers_evidence_gains_nothing_on_average_and_is_its_mixture(share: float):
+    """Exactly 1 over all outcomes at the configured share; equal to scipy's Beta-binomial over the binomial."""
+    for n in (1, 7, 40):
+        counts = np.arange(n + 1)
+        assert stats.binom.pmf(counts, n, share) @ np.exp(misrouting(n, counts, share)) == pytest.approx(1)
+        mixture = [stats.betabinom.pmf(n // 2, n, size * share, size * (1 - share)) for size in (20.0, 500.0)]
+        expected = math.log(np.mean(mixture) / stats.binom.pmf(n // 2, n, share))
+        assert float(misrouting(n, n // 2, share)) == pytest.approx(expected)
+
+
+def _long_run(scores: np.ndarray, variances: np.ndarray, lags: int) -> float:
+    """Return the long-run variance straight from its definition."""
+    total = ((scores**2 - variances).sum()) / (variances**2).sum()
+    for lag in range(1, lags + 1):
+        products = (scores[lag:] * scores[:-lag]).sum()
+        total += 2 * products / (variances[lag:] * variances[:-lag]).sum()
+    return max(total, 0.0)
+
+
+def test_the_long_run_variance_is_its_definition_on_a_stored_series():
+    """Forty intervals of two halves with counts of their own."""
+    rng = np.random.default_rng(11)
+    bad_1, bad_2 = rng.poisson(3, 40).astype(float), rng.poisson(5, 40).astype(float)
+    n_1, n_2 = rng.integers(40, 80, 40).astype(float), rng.integers(40, 80, 40).astype(float)
+    bad_1[7] = bad_2[7] = 0.0
+    score, variance = binary_score(bad_1, n_1, bad_2, n_2)
+    running = LongRunVariance(lags=5)
+    for one, two in zip(score, variance, strict=True):
+        running.update(one, two)
+    assert running.intervals == 40
+    assert float(running.value) == pytest.approx(_long_run(score, variance, 5), rel=1e-12)
+    smooth = np.repeat([2.0, -2.0], 20)
+    steady = LongRunVariance(lags=5)
+    for one in smooth:
+        steady.update(one, 1.5)
+    assert float(steady.value) == pytest.approx(_long_run(smooth, np.full(40, 1.5), 5), rel=1e-12)
+    assert float(steady.value) > 1
+
+
+def test_scores_are_those_of_the_hypergeometric_law():
+    """Given the total, one half's bad count: its mean and variance by scipy; classes weigh in with their scores."""
+    law = stats.hypergeom(90, 12, 40)
+    score, variance = binary_score(7, 40, 5, 50)
+    assert float(score) == pytest.approx(7 - law.mean())
+    assert float(variance) == pytest.approx(law.var())
+    worth = np.array([0.0, 1.0])
+    ordinal, spread = ordinal_score(np.array([33.0, 7.0]), np.array([45.0, 5.0]), worth)
+    assert float(ordinal) == pytest.approx(float(score))
+    assert float(spread) == pytest.approx(float(variance))
+    assert [float(v) for v in binary_score(0, 0, 0, 0)] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
+def test_the_long_run_variance_finds_the_truth_of_autoregressive_noise(phi: float):
+    """Two halves with AR(1) noise of stationary sd .3: the difference's long-run variance is 2 sd^2 (1+phi)/(1-phi)."""
+    rng, runs, sd, n, base = np.random.default_rng(2), 60, 0.3, 2000.0, math.log(0.05 / 0.95)
+    noise = rng.normal(0, sd, (2, runs))
+    running = LongRunVariance((runs,), lags=16)
+    for _ in range(3000):
+        noise = phi * noise + rng.normal(0, sd * math.sqrt(1 - phi**2), (2, runs))
+        shares = 1 / (1 + np.exp(-(base + noise)))
+        bad = rng.binomial(int(n), shares).astype(float)
+        running.update(*binary_score(bad[0], n, bad[1], n))
+    truth = 2 * sd**2 * (1 + phi) / (1 - phi)
+    assert float(np.mean(running.value)) == pytest.approx(truth, rel=0.12)
+
+
+def test_a_gap_separates_neighbours():
+    """After it, the products of lags begin anew."""
+    with_gap, without = LongRunVariance(lags=2), LongRunVariance(lags=2)
+    for one in (1.0, 1.0, 1.0):
+        with_gap.update(one, 1.0)
+        with_gap.gap()
+        without.update(one, 1.0)
+    assert float(with_gap.value) == 0.0
+    assert float(without.value) == pytest.approx(4.0)
+
+
+def test_tempering_is_its_formula_and_never_strengthens():
+    """One instance; two equal halves average half of the noise out; no noise, no tempering."""
+    harmonic = 0.02 * 0.98 * 100 * 300 / 400
+    assert float(tempering(0.4, 0.02 * 0.98, n_c=100, n_b=300)) == pytest.approx(1 + 1.5 * 0.4 * harmonic)
+    halves = (np.asarray(150.0), np.asarray(150.0))
+    assert float(tempering(0.4, 0.02 * 0.98, n_c=100, n_b=300, halves=halves)) == pytest.approx(
+        1 + 1.5 * 0.75 * 0.4 * harmonic
+    )
+    lopsided = (np.asarray(300.0), np.asarray(0.0))
+    assert float(tempering(0.4, 0.02, n_c=100, n_b=300, halves=lopsided)) == pytest.approx(
+        float(tempering(0.4, 0.02, n_c=100, n_b=300))
+    )
+    assert float(tempering(0.0, 0.25, n_c=1e6, n_b=1e6)) == 1.0
+    assert float(tempering(1.0, 0.25, n_c=0, n_b=0)) == 1.0
+    p_b, n_c, n_b = np.asarray(0.02), np.asarray(100.0), np.asarray(300.0)
+    assert float(BinaryContest.tempering(0.4, p_b, n_c, n_b)) == pytest.approx(1 + 1.5 * 0.4 * harmonic)
+    spread = float(classes(NOMINAL) @ SCORES**2 - (classes(NOMINAL) @ SCORES) ** 2)
+    expected = 1 + 1.5 * 0.4 * spread * 75
+    assert float(OrdinalContest.tempering(0.4, NOMINAL, n_c, n_b)) == pytest.approx(expected)
+
+
+def test_past_shares_forget_by_half_lives_and_stay_inside():
+    """By hand: prior, one interval, a half-life later half as heavy."""
+    past = PastShares(prior=0.1, prior_n=10.0, half_life=2.0)
+    past.update(8.0, 20.0)
+    assert float(past.value) == pytest.approx((8 + 1) / 30)
+    past.update(0.0, 0.0)
+    past.update(0.0, 0.0)
+    assert float(past.value) == pytest.approx((4 + 1) / 20)
+    for _ in range(50):
+        past.update(1e5, 1e5)
+    assert float(past.value) == 0.97
+    low = PastShares(prior=1e-9)
+    assert float(low.value) == 2e-4
+
+
+def test_past_rates_forget_by_their_memory_and_shrink_as_asked():
+    """By hand."""
+    past = PastRate(prior_bad=1.0, prior_n=10.0, memory=100.0)
+    assert float(past.rate) == pytest.approx(0.1)
+    past.update(5.0, 50.0)
+    past.update(1.0, 100.0)
+    kept = math.exp(-1)
+    assert float(past.rate) == pytest.approx((5 * kept + 1 + 1) / (50 * kept + 100 + 10))
+    assert float(past.towards(0.2, 20.0)) == pytest.approx((5 * kept + 1 + 4) / (50 * kept + 100 + 20))
+    past.update(1e9, 1e9)
+    assert float(past.rate) == 0.999
+    assert float(past.towards(1.0)) == 0.999
+
+
+@pytest.mark.parametrize("make", [Excess, Within])
+def test_many_rollouts_at_once_are_each_what_they_are_alone(make: Callable[[tuple[int, ...]], Excess | Within]):
+    """The bench's arrays and the gate's single rollout give the same numbers."""
+    rng = np.random.default_rng(4)
+    many, ones = make((5,)), [make(()) for _ in range(5)]
+    for _ in range(30):
+        n = rng.integers(0, 40, (2, 5))
+        bad = rng.binomial(n, 0.2)
+        p_b, past_c = rng.uniform(0.05, 0.4, 5), rng.uniform(0.05, 0.4, 5)
+        many.update(Counts(bad[0], n[0], bad[1], n[1]), p_b=p_b, past_c=past_c, margin=0.05, phi=1.5)
+        for row, one in enumerate(ones):
+            counts = Counts(bad[0, row], n[0, row], bad[1, row], n[1, row])
+            one.update(counts, p_b=p_b[row], past_c=past_c[row], margin=0.05, phi=1.5)
+    assert many.log_e == pytest.approx([float(one.log_e) for one in ones])
