@@ -1,6 +1,6 @@
 """Ports: what the loops need from the outside, as Protocols. Adapters fill them, wiring connects them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -201,7 +201,9 @@ class Case:
 class Suites(Protocol):
     """Runs suites/ through pytest in a process of its own."""
 
-    def run(self, stack: Stack, expression: str) -> Sequence[Case]: ...
+    def run(self, stack: Stack, expression: str, *, stop: Callable[[], bool] = lambda: False) -> Sequence[Case]:
+        """Return the finished cases; once `stop()` is true the run is ended, within a fraction of a second."""
+        ...
 
 
 class EvidenceStore(Protocol):

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from harness.ports import Case, Stack
 
 _FINE = (0, 1, 5)  # pytest: all passed, some failed, none collected
 _TAIL = 2000
+_STOP_POLL_S = 0.2
 
 
 class PytestSuites:
@@ -27,10 +28,11 @@ class PytestSuites:
         self._out = out
         self._max_seconds = max_seconds
 
-    def run(self, stack: Stack, expression: str) -> Sequence[Case]:
+    def run(self, stack: Stack, expression: str, *, stop: Callable[[], bool] = lambda: False) -> Sequence[Case]:
         """Run every suite of the system whose markers match `expression`, in the order that system.yaml gives.
 
-        Never raises: pytest crashing, hanging or collecting nothing is one case of outcome "error".
+        `stop` is asked several times a second; when it says so, the run is ended, which is one error case. Never
+        raises: pytest crashing, hanging or collecting nothing is one case of outcome "error".
         """
         del stack  # the child reads the same stack from stack.json
         folder = self._out / "suites"
@@ -39,7 +41,7 @@ class PytestSuites:
             place.mkdir(parents=True, exist_ok=True)
         cases.unlink(missing_ok=True)
         began = time.monotonic()
-        note = self._pytest(self._command(expression, cases, junit), folder, log)
+        note = self._pytest(self._command(expression, cases, junit), folder, log, stop)
         found, ended = read_cases(cases)
         if note or not ended:
             what = note or "pytest ended without a word"
@@ -67,7 +69,7 @@ class PytestSuites:
             *(str(suite) for suite in suites),
         ]
 
-    def _pytest(self, command: Sequence[str], folder: Path, log: Path) -> str:
+    def _pytest(self, command: Sequence[str], folder: Path, log: Path, stop: Callable[[], bool]) -> str:
         """Run pytest to its end. Return what went wrong with the process itself, "" when nothing did."""
         env = processes.clean_environment()
         path = [str(paths.share_root()), str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -79,10 +81,15 @@ class PytestSuites:
         except EnvironmentProblem as problem:
             return str(problem)
         deadline = time.monotonic() + self._max_seconds
+        asked = time.monotonic()
         try:
             while (code := process.poll()) is None:
                 if time.monotonic() > deadline:
                     return f"the suites did not end within {self._max_seconds:g} s"
+                if time.monotonic() - asked > _STOP_POLL_S:
+                    asked = time.monotonic()
+                    if stop():
+                        return "the suites were ended on request"
                 time.sleep(0.02)
         finally:
             process.terminate(0.5)

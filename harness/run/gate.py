@@ -88,6 +88,8 @@ class Gate:
             ending = self._run()
         except KeyboardInterrupt:
             ending = self._interrupted()
+        except _AbortedError as order:
+            ending = _Ending(Decision.ROLLBACK, Cause.OPERATOR, f"operator: {order}; no traffic was moved")
         except RollgateError as error:
             ending = _Ending(Decision.ROLLBACK, Cause.ENVIRONMENT, str(error))
         except Exception as error:  # noqa: BLE001 - a run that began always ends in a verdict
@@ -127,13 +129,16 @@ class Gate:
 
     def _run(self) -> "_Ending":
         self._phase("preflight", self.outside.preflight)
+        self._heed()
         self.stack = stack = self._phase("stack", self.outside.provider.up)
+        self._heed()
         self._services = tuple(stack.records())
         self._refuse_rehearsal()
         driver = self.driver = self.outside.connect(stack, self._strike)
         self._phase("reconcile", driver.reconcile)
         if self.outside.suites is not None:
             self._phase("smoke", self._conform)
+            self._heed()
             failing = [j for j in self._smoke if j.status is Status.FAIL]
             if failing:
                 reason = "before any traffic: " + "; ".join(f"{j.id}: {j.reason}" for j in failing)
@@ -153,12 +158,23 @@ class Gate:
             raise EnvironmentProblem(msg, mend="this is a defect of rollgate: keep the run's folder")
         return _Ending(state.decision, state.cause, state.reason)
 
+    def _abort_asked(self) -> str | None:
+        """Return why an operator wants the run to end; None while nobody does. The driver takes all other orders."""
+        orders = self.outside.journal.since(0, "order")
+        return next((order.why for order in orders if order.what.get("verb") == "abort"), None)
+
+    def _heed(self) -> None:
+        """End the run here when an operator has asked for it: no candidate traffic has been sent yet."""
+        why = self._abort_asked()
+        if why is not None:
+            raise _AbortedError(why)
+
     def _conform(self) -> None:
         """Run the suites against the stack and take their results in as evidence."""
         suites, stack = self.outside.suites, self.stack
         if suites is None or stack is None:
             return
-        self.cases = suites.run(stack, "smoke")
+        self.cases = suites.run(stack, "smoke", stop=lambda: self._abort_asked() is not None)
         at = self.outside.clock.now()
         records = [record for case in self.cases for record in case_evidence(case, at)]
         self.outside.store.append(records)
@@ -260,6 +276,10 @@ class Gate:
             "baseline": request.arms[Arm.BASELINE].name,
             "candidate": request.arms[Arm.CANDIDATE].name,
         }
+
+
+class _AbortedError(Exception):
+    """An operator's word came before the rollout; its text is the reason that was given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,20 @@ def test_a_suite_that_hangs_is_ended_in_time(tmp_path: Path):
     assert (case.outcome, "did not end within 2.5 s" in case.message) == ("error", True)
 
 
+def test_a_run_of_the_suites_is_ended_on_request_at_once(tmp_path: Path):
+    """A case that hangs, and a word that comes while it does: one error case, long before the time bound."""
+    system = own_suite(tmp_path, "import time\ndef test_a(stack): time.sleep(60)\n")
+    asked: list[float] = []
+
+    def stop() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) > 3
+
+    (case,) = PytestSuites(system, out=tmp_path).run(NO_STACK, "smoke", stop=stop)
+    assert time.monotonic() - asked[-1] < 2
+    assert (case.outcome, "ended on request" in case.message) == ("error", True)
+
+
 def test_a_missing_stack_file_is_an_error_case(tmp_path: Path):
     """Without stack.json no case can pass."""
     system = own_suite(tmp_path, "def test_a(stack): pass\n")
