@@ -125,17 +125,22 @@ def get_uv(cache: Path) -> tuple[Path | str, dict[str, str]]:
             digests = " ".join(f"--hash={wheel['hash']}" for wheel in pin["wheels"])
             requirement.write_text(f"uv=={pin['version']} {digests}\n", encoding="utf-8")
             target = Path(scratch) / "uv"
-            _pip(pip, "install", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile",
-                 "--target", str(target), "-r", str(requirement))  # fmt: skip
+            run_pip(pip, "install", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile",
+                    "--target", str(target), "-r", str(requirement))  # fmt: skip
             shutil.rmtree(folder, ignore_errors=True)
             target.rename(folder)
-    return uv, uv_settings(_pip(pip, "config", "list"))
+    return uv, uv_settings(run_pip(pip, "config", "list"))
 
 
-def _pip(env: Mapping[str, str], *arguments: str) -> str:
+def run_pip(env: Mapping[str, str], *arguments: str) -> str:
+    """Return what pip says to `arguments`, with `env` over the present environment. Raises EnvironmentProblem."""
     quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_NO_INPUT": "1"}
     quiet["PIP_NO_CACHE_DIR"] = "1"  # nothing outside our own cache
-    answer = hear([sys.executable, "-m", "pip", *arguments], env={**quiet, **env})
+    cache = cache_root() / "tools"
+    cache.mkdir(parents=True, exist_ok=True)
+    # A pip that runs out of its wheel unpacks its certificates into the folder of temporary files, and leaves them.
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".pip-") as scratch:
+        answer = hear([sys.executable, "-m", "pip", *arguments], env={**quiet, **env, "TMPDIR": scratch})
     if answer.code:
         errors = [line for line in answer.text.splitlines() if line.startswith("ERROR:")]
         raise EnvironmentProblem(

@@ -89,7 +89,7 @@ def test_nothing_of_others_is_ever_built(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         monkeypatch.delenv(name, raising=False)  # set-up drops these: monkeypatch brings them back
     monkeypatch.setattr(bootstrap, "_uv", lambda _uv, _env, *words: calls.append(words))
-    monkeypatch.setattr(bootstrap, "_pip", lambda _env, *words: calls.append(("pip", *words)) or "")
+    monkeypatch.setattr(bootstrap, "run_pip", lambda _env, *words: calls.append(("pip", *words)) or "")
     monkeypatch.setattr(bootstrap, "find_pip", lambda _cache: {})
     monkeypatch.setattr(Path, "rename", lambda _self, target: target)
 
@@ -102,6 +102,18 @@ def test_nothing_of_others_is_ever_built(tmp_path: Path, monkeypatch: pytest.Mon
     assert all("--no-build" in words or words[words.index("--only-binary") + 1] == ":all:" for words in from_index)
     own = next(words for words in installs if "--editable" in words)
     assert "--offline" in own
+
+
+@in_checkout
+def test_what_pip_leaves_among_temporary_files_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip that leaves a temporary file, as one that runs out of its wheel does: it lay in the cache, and is gone."""
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__main__.py").write_text("import tempfile; print(tempfile.mkstemp()[1], end='')")
+    (tmp_path / "pip" / "__init__.py").write_text("")
+    monkeypatch.setenv("ROLLGATE_CACHE", str(tmp_path / "cache"))
+    left = Path(load("bootstrap").run_pip({"PYTHONPATH": str(tmp_path)}, "config", "list"))
+    assert left.is_relative_to(tmp_path / "cache")
+    assert list((tmp_path / "cache" / "tools").iterdir()) == []
 
 
 @in_checkout
