@@ -1,0 +1,157 @@
+"""Stored runs with known truth: the real driver, judge and stores over a simulated stack, in simulated time."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from judge_streams import Truth, World
+
+from harness import spec
+from harness.adapters.evidence_files import EvidenceFiles, read_evidence
+from harness.adapters.journal import SqliteJournal
+from harness.judge.suites import judge_suites
+from harness.model.evidence import Evidence, Source
+from harness.model.judgement import Verdict, overall
+from harness.model.plan import StagePlan
+from harness.model.status import exit_code
+from harness.model.system import System
+from harness.paths import share_root
+from harness.ports import LoadHealth, RouterState
+from harness.report.verdict_json import dumps
+from harness.run.driver import Driver, Parts
+from harness.run.sinks import Fanout
+from harness.wiring.judging import kept_calibrations, known
+
+SYSTEM = share_root() / "stack" / "systems" / "researchflow"
+
+
+class Clock:
+    """Time that passes when somebody sleeps, and a few milliseconds whenever somebody asks."""
+
+    def __init__(self) -> None:
+        self.at = 1_000_000.0
+
+    def now(self) -> float:
+        self.at += 0.003
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+@dataclass
+class Router:
+    """A router in memory."""
+
+    limit: int = 0
+    sticky: bool = True
+
+    def read(self) -> RouterState:
+        return RouterState(limit=self.limit, lease_held=True, candidate_up=True, baseline_up=True)
+
+    def set_limit(self, limit: int) -> None:
+        self.limit = limit
+
+    def hold_lease(self) -> None:
+        pass
+
+    def drop_lease(self) -> None:
+        self.limit = 0
+
+
+@dataclass
+class WorldLoad:
+    """Everything that the collectors would say, at the share that the router has."""
+
+    world: World
+    clock: Clock
+    router: Router
+
+    def start(self) -> None:
+        pass
+
+    def collect(self) -> Sequence[Evidence]:
+        found: list[Evidence] = []
+        while self.world.now + 1 <= self.clock.monotonic():
+            found += self.world.second("", self.router.limit / 10_000)
+        return found
+
+    def health(self) -> LoadHealth:
+        return LoadHealth(running=True)
+
+    def stop(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+    def stall(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+def store_run(
+    folder: Path, truth: Truth, *, seed: int = 1, plan: str = "quick", root: Path = SYSTEM, at: str = ""
+) -> Verdict:
+    """Run a rollout over simulated evidence and leave its folder as a gate would; return its verdict."""
+    system: System = spec.load_system(root)
+    stages: StagePlan = next(p for p in system.plans if p.name == plan)
+    folder.mkdir(parents=True)
+    shutil.copytree(root, folder / "system")
+    clock, router = Clock(), Router()
+    journal = SqliteJournal(folder / "journal.sqlite", who="driver:test", clock=clock)
+    store = EvidenceFiles(folder / "evidence")
+    started = at or datetime.fromtimestamp(clock.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    judge = known(stages, kept_calibrations(system), started).judge(system, stages)
+    load = WorldLoad(World(truth, stages.load_rate, seed), clock, router)
+    parts = Parts(
+        router=router,
+        journal=journal,
+        judge=judge,
+        store=store,
+        clock=clock,
+        sink=Fanout([]),
+        load=load,
+        latency_signal="query.latency.fine",
+    )
+    driver = Driver(stages, parts)
+    try:
+        driver.reconcile()
+        driver.warm_up()
+        state = driver.ramp()
+    finally:
+        store.close()
+        journal.close()
+    assert state.decision is not None
+    assert state.cause is not None
+    smoke = judge_suites([record for record in read_evidence(folder) if record.source is Source.SUITE])
+    ids = {one.id for one in smoke}
+    judgements = (*(one for one in driver.judgements if one.id not in ids), *smoke)
+    verdict = Verdict(
+        run_id=folder.name,
+        system=system.name,
+        baseline="baseline 1",
+        candidate="candidate 2",
+        decision=state.decision,
+        cause=state.cause,
+        status=overall(judgements),
+        exit_code=exit_code(state.decision, state.cause),
+        rehearsal=stages.time_scale != 1,
+        plan=stages.name,
+        started_at=started,
+        finished_at=started,
+        evidence_digest=store.digest(),
+        reason=state.reason,
+        claims=(*stages.claims, *judge.claims),
+        stages=tuple(driver.records),
+        judgements=judgements,
+        time_scale=stages.time_scale,
+        seed=seed,
+        provider="simulated",
+    )
+    (folder / "verdict.json").write_text(dumps(verdict), encoding="utf-8")
+    return verdict
