@@ -49,7 +49,7 @@ def gate(  # noqa: PLR0917 - the command line's contract
     chosen = choose_plan(loaded, choose_provider(provider), plan, time_scale)
     with live_view(chosen, loaded.objectives) as view:
         result = run_gate(
-            system,
+            loaded,
             provider=provider,
             plan=plan,
             release=release,
@@ -78,11 +78,12 @@ def plan(
     """Print what a gate would do, step by step; nothing is started."""
     from harness import spec  # noqa: PLC0415 - see gate
     from harness.planning.outline import outline  # noqa: PLC0415
-    from harness.wiring import choose_plan, choose_provider  # noqa: PLC0415
+    from harness.wiring import choose_plan, choose_provider, how_it_gates  # noqa: PLC0415
 
     loaded = spec.load_system(spec.find_system(system))
     provider = choose_provider("auto")
-    for line in outline(loaded, choose_plan(loaded, provider, plan, time_scale), provider):
+    chosen = choose_plan(loaded, provider, plan, time_scale)
+    for line in outline(loaded, chosen, provider, how_it_gates(loaded, chosen)):
         say(line)
 
 

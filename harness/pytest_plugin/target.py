@@ -95,8 +95,7 @@ class Target:
 
         if not self._ran:
             try:
-                name = str(self._root())
-                result = run_gate(name, provider=self.provider, plan=self.plan_name, release=self.release)
+                result = run_gate(self.system, provider=self.provider, plan=self.plan_name, release=self.release)
                 self._ran.append(result)
             except RollgateError as error:
                 self._ran.append(error)

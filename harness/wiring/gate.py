@@ -29,7 +29,6 @@ from harness.adapters.probes import StackProbes
 from harness.adapters.programs import ensure
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.suites import PytestSuites
-from harness.judge import Judge
 from harness.model.errors import EnvironmentProblem, RollgateError, SpecError
 from harness.model.event import Noted
 from harness.model.evidence import Arm, Evidence
@@ -41,9 +40,10 @@ from harness.ports import Case, Sink, Stack
 from harness.report.files import write_all
 from harness.report.redact import redact
 from harness.run.drill import strike
-from harness.run.driver import Driver, Parts
-from harness.run.gate import Gate, Outside, Request
+from harness.run.driver import Driver, Judging, Parts
+from harness.run.gate import Gate, Outside, Request, rfc3339
 from harness.run.sinks import Fanout, Recorder
+from harness.wiring.judging import keep_calibrations, kept_calibrations, known
 
 _FLOOR_S = 0.5  # Prometheus is scraped no more often than this, and the judge sees nothing newer
 _MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
@@ -108,7 +108,7 @@ def compressed(plan: StagePlan, scale: float) -> StagePlan:
 
 
 def run_gate(
-    system: str,
+    system: str | System,
     *,
     provider: str = "auto",
     plan: str | None = None,
@@ -122,11 +122,11 @@ def run_gate(
     suites: bool = True,
     require_real: bool = False,
 ) -> GateResult:
-    """Run one gate; every error in what was asked for is raised before anything starts.
+    """Run one gate of a system, read already or named; what was asked for wrongly is raised before anything starts.
 
     Raises SpecError (exit code 2) for bad input; a run that began always ends in a verdict.
     """
-    loaded = spec.load_system(spec.find_system(system))
+    loaded = system if isinstance(system, System) else spec.load_system(spec.find_system(system))
     chosen = choose_provider(provider)
     stage_plan = choose_plan(loaded, chosen, plan, time_scale)
     if require_real and stage_plan.time_scale != 1:
@@ -138,9 +138,10 @@ def run_gate(
     }
     fault = _load_drill(loaded, drill)
     run_id = new_run_id(loaded.name)
+    started = round(SystemClock().now(), 3)
+    noise = known(stage_plan, kept_calibrations(loaded), rfc3339(started))
+    judge = noise.judge(loaded, stage_plan)
     folder = _make_out(out or Path("reports") / run_id)
-    recorder = Recorder()
-    sink = Fanout([*sinks, recorder])
     request = Request(
         run_id=run_id,
         system=loaded,
@@ -150,9 +151,22 @@ def run_gate(
         seed=seed,
         require_real=require_real,
         drill=fault,
+        started_at=started,
+        gates=judge.claims,
     )
     keep_spec(loaded, folder)
-    gate = _assemble(request, sink, recorder, suites=suites)
+    keep_calibrations(noise, folder / "system")
+    return run_request(request, judge, sinks=sinks, suites=suites)
+
+
+def run_request(
+    request: Request, judge: Judging, *, sinks: Sequence[Sink] = (), suites: bool = True, feature: bool = True
+) -> GateResult:
+    """Run what was asked for in its folder, which is there; without `feature` no flag follows the traffic."""
+    folder = request.out
+    recorder = Recorder()
+    sink = Fanout([*sinks, recorder])
+    gate = _assemble(request, sink, recorder, judge, suites=suites, feature=feature)
     defects = logging.FileHandler(folder / "logs" / "rollgate.log", delay=True)
     log = logging.getLogger("rollgate")
     log.addHandler(defects)
@@ -226,7 +240,9 @@ def keep_spec(system: System, out: Path) -> None:
         raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
 
-def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: bool) -> Gate:
+def _assemble(
+    request: Request, sink: Fanout, recorder: Recorder, judge: Judging, *, suites: bool, feature: bool
+) -> Gate:
     clock, out, cache = SystemClock(), request.out, cache_root()
     journal = SqliteJournal(out / "journal.sqlite", who=f"driver:{os.getpid()}", clock=clock)
     store = EvidenceFiles(out / "evidence")
@@ -255,7 +271,8 @@ def _assemble(request: Request, sink: Fanout, recorder: Recorder, *, suites: boo
 
     def connect(stack: Stack, on_stage: Callable[[str], None]) -> Driver:
         secrets_seen.extend(stack.secret(name) for name in request.system.secrets)
-        return _connect(request, stack, provider, on_stage, journal, store, sink)
+        driver = _connect(request, stack, provider, on_stage, journal, store, sink, judge)
+        return driver if feature else Driver(driver.plan, replace(driver.parts, flags=None, feature=""))
 
     def kept_evidence() -> list[Evidence]:
         """Return the evidence on disk; a torn file must cost its plots, never the verdict."""
@@ -310,6 +327,7 @@ def _connect(  # noqa: PLR0917 - the one place where all parts meet
     journal: SqliteJournal,
     store: EvidenceFiles,
     sink: Fanout,
+    judge: Judging,
 ) -> Driver:
     system, plan, clock = request.system, request.plan, SystemClock()
     traffic = system.traffic
@@ -321,7 +339,7 @@ def _connect(  # noqa: PLR0917 - the one place where all parts meet
     parts = Parts(
         router=provider.router(),
         journal=journal,
-        judge=Judge(system.objectives, plan),
+        judge=judge,
         store=store,
         clock=clock,
         sink=sink,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import spec
-from harness.model.errors import EnvironmentProblem
+from harness.cli.main import app
+from harness.model.errors import EnvironmentProblem, SpecError
 from harness.paths import share_root
 from harness.wiring import gate
 
@@ -93,6 +94,16 @@ def test_a_wrong_call_is_exit_code_2_without_a_traceback(tmp_path: Path, argumen
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_system_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal shows and what the gate runs is one reading: files edited in between change neither."""
+    reads: list[Path] = []
+    load = spec.load_system
+    monkeypatch.setattr(spec, "load_system", lambda root: reads.append(root) or load(root))
+    with pytest.raises(SpecError, match="nosuch"):
+        app(["gate", "minimal", "--release", "nosuch"], standalone_mode=False)
+    assert reads == [MINIMAL]
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
