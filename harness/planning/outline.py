@@ -1,12 +1,14 @@
 """A gate's plan as numbered lines: what would be done, before anything is."""
 
+from collections.abc import Sequence
+
 from harness.model.plan import StagePlan
 from harness.model.system import System
 from harness.planning.rollout import stage_share
 
 
-def outline(system: System, plan: StagePlan, provider: str) -> list[str]:
-    """Return the plan, a line a step; same input, same lines."""
+def outline(system: System, plan: StagePlan, provider: str, gates: Sequence[str] = ()) -> list[str]:
+    """Return the plan, a line a step; same input, same lines. `gates` says how the judge would compare the arms."""
     lines = [f"system {system.name}, provider {provider}, plan {plan.name}, time scale {plan.time_scale:g}"]
     steps: list[str] = ["preflight: programs, models, free space"]
     steps.append("start, in dependency order: " + ", ".join(_names(system, provider)))
@@ -24,8 +26,15 @@ def outline(system: System, plan: StagePlan, provider: str) -> list[str]:
     steps.append(f"a fail at any look: 0 % at once; no proof by the bounds: {plan.on_inconclusive}")
     steps.append("verdict, report, tear-down")
     lines += [f"{number:3d}. {step}" for number, step in enumerate(steps, 1)]
+    if gates:
+        lines.append(f"how the arms are compared, every {plan.interval_s:g} s:")
+        lines += [f"     {how}" for how in gates]
     lines.append("held at every look:")
-    lines += [f"     {o.id} [{o.severity}]: {o.requirement}" for o in system.objectives]
+    margins = dict(plan.margins)
+    for o in system.objectives:
+        severity = "informational" if o.id in plan.informational else o.severity
+        own = f" (this plan: {margins[o.id]:g} {o.unit})" if o.id in margins else ""
+        lines.append(f"     {o.id} [{severity}]: {o.requirement}{own}")
     return lines
 
 

@@ -32,7 +32,8 @@ def page(verdict: Verdict, evidence: Sequence[Evidence], kept: Kept) -> str:
         css=Markup(_style()),  # noqa: S704 - our own file
         tone=_tone(verdict),
         headline=words.headline(verdict),
-        claims=[claim for claim in verdict.claims if not claim.startswith("rehearsal: ")],  # the badge says it
+        claims=[claim for claim in verdict.claims if not claim.startswith(("rehearsal: ", "gating: "))],  # said apart
+        gates=[claim.removeprefix("gating: ") for claim in verdict.claims if claim.startswith("gating: ")],
         decision=words.DECISION_WORDS[verdict.decision],
         rehearsal=words.rehearsal_reasons(verdict) if verdict.rehearsal else [],
         took=words.duration(words.took(verdict)),

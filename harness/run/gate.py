@@ -27,7 +27,10 @@ _LOG = logging.getLogger("rollgate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was asked for."""
+    """What was asked for.
+
+    `started_at` is epoch seconds (None: when the gate goes); `gates` says how the judge compares, in plain words.
+    """
 
     run_id: str
     system: System
@@ -37,6 +40,8 @@ class Request:
     seed: int
     require_real: bool = False
     drill: Drill | None = None
+    started_at: float | None = None
+    gates: tuple[str, ...] = ()
 
 
 class Connected(Protocol):
@@ -82,7 +87,8 @@ class Gate:
 
     def go(self) -> Verdict:
         """Run all phases; return the verdict, which is on disk by then."""
-        self._started = self.outside.clock.now()
+        asked = self.request.started_at
+        self._started = self.outside.clock.now() if asked is None else asked
         self.outside.journal.append("run", self._describe(), why="a gate was asked for")
         try:
             ending = self._run()
@@ -246,11 +252,11 @@ class Gate:
             exit_code=ExitCode.INTERRUPTED if ending.interrupted else exit_code(ending.decision, ending.cause),
             rehearsal=bool(self._rehearsal()),
             plan=request.plan.name,
-            started_at=_rfc3339(self._started),
-            finished_at=_rfc3339(self.outside.clock.now()),
+            started_at=rfc3339(self._started),
+            finished_at=rfc3339(self.outside.clock.now()),
             evidence_digest=self.outside.store.digest(),
             reason=self.outside.redact(ending.reason),
-            claims=(*request.plan.claims, *(f"rehearsal: {reason}" for reason in self._rehearsal())),
+            claims=self._claims(),
             stages=tuple(driver.records) if driver else (),
             judgements=judgements,
             services=self._services,
@@ -259,6 +265,10 @@ class Gate:
             seed=request.seed,
             provider=self.outside.provider.name,
         )
+
+    def _claims(self) -> tuple[str, ...]:
+        gates = (f"gating: {how}" for how in self.request.gates)
+        return (*self.request.plan.claims, *gates, *(f"rehearsal: {reason}" for reason in self._rehearsal()))
 
     def _all_judgements(self) -> tuple[Judgement, ...]:
         smoke = {j.id for j in self._smoke}
@@ -348,5 +358,6 @@ def case_evidence(case: Case, at: float) -> list[Evidence]:
     ]
 
 
-def _rfc3339(at: float) -> str:
+def rfc3339(at: float) -> str:
+    """Write epoch seconds as a moment in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,6 +2,7 @@
 
 from harness.wiring.bench import bench_gates
 from harness.wiring.gate import GateResult, choose_plan, choose_provider, run_gate
+from harness.wiring.judging import how_it_gates
 from harness.wiring.machine import diagnose
 from harness.wiring.replay import Replayed, judge_again, judge_by_policy
 from harness.wiring.stored import give_order, read_verdict, report_again
@@ -14,6 +15,7 @@ __all__ = [
     "choose_provider",
     "diagnose",
     "give_order",
+    "how_it_gates",
     "judge_again",
     "judge_by_policy",
     "read_verdict",

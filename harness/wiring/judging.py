@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from harness import spec
 from harness.judge import Judge
 from harness.model.calibration import Calibration, Uncalibrated, check
+from harness.model.errors import EnvironmentProblem
 from harness.model.plan import StagePlan
 from harness.model.system import System
 from harness.paths import cache_root
@@ -62,6 +63,27 @@ def kept_calibrations(system: System) -> dict[str, Calibration]:
 def stored_calibrations(run_dir: Path, system: System) -> dict[str, Calibration]:
     """Return the calibrations that a stored run had; `system` is its copy there. Raises SpecError for a bad file."""
     return spec.load_calibrations(run_dir / "system" / spec.CALIBRATION_FILE, system.name, system.root)
+
+
+def keep_calibrations(noise: Known, folder: Path) -> None:
+    """Leave what the run knows with the run's copy of the system, so that it is judged again by the same.
+
+    Raises EnvironmentProblem when it cannot be written.
+    """
+    path = folder / spec.CALIBRATION_FILE
+    try:
+        if noise.kept:
+            path.unlink(missing_ok=True)  # the copy of a file that may be read only
+            path.write_text(spec.calibration_text(noise.kept), encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
+
+
+def how_it_gates(system: System, plan: StagePlan) -> tuple[str, ...]:
+    """Return how a gate that started now would compare the arms, in plain words."""
+    noise = known(plan, kept_calibrations(system), datetime.now(UTC).isoformat())
+    return noise.judge(system, plan).claims
 
 
 def known(plan: StagePlan, kept: Mapping[str, Calibration], started_at: str) -> Known:
