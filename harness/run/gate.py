@@ -329,11 +329,12 @@ def _stage_judgement(request: Request, driver: Driver | None) -> tuple[Judgement
 
 
 def case_evidence(case: Case, at: float) -> list[Evidence]:
-    """Return one record for each id that `case` covers (its name where it covers none).
+    """Return one record for each id that `case` covers.
 
+    Where it covers none, its name without the arm is the id: both arms' cases of a test are judged as twins.
     A skipped case counts nothing (`n` 0, note "skipped: ..."); one that broke instead of failing says "error: ...".
     """
-    names = case.covers or (case.name,)
+    names = case.covers or (_twins_name(case),)
     counted = int(case.outcome != "skipped")
     bad = int(case.outcome not in {"passed", "skipped"})
     note = f"{case.name}: {case.message}" if bad or not counted else ""
@@ -356,6 +357,15 @@ def case_evidence(case: Case, at: float) -> list[Evidence]:
         )
         for name in names
     ]
+
+
+def _twins_name(case: Case) -> str:
+    """Return a case's name without its arm among the parameters: "t.py::t[candidate-x]" is "t.py::t[x]"."""
+    head, bracket, parameters = case.name.partition("[")
+    if not (case.arm and bracket):
+        return case.name
+    left = "-".join(part for part in parameters.removesuffix("]").split("-") if part != case.arm)
+    return f"{head}[{left}]" if left else head
 
 
 def rfc3339(at: float) -> str:

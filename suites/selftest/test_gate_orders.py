@@ -10,11 +10,12 @@ import test_driver as rigs
 from native_runs import ARMS, minimal
 
 from harness.adapters.journal import SqliteJournal
+from harness.judge.suites import judge_suites
 from harness.model.judgement import ServiceRecord, Verdict
-from harness.model.status import Cause, Decision, ExitCode
+from harness.model.status import Cause, Decision, ExitCode, Status
 from harness.ports import Case, InstanceState, Stack
 from harness.run.driver import Driver
-from harness.run.gate import Gate, Outside, Request
+from harness.run.gate import Gate, Outside, Request, case_evidence
 
 pytestmark = pytest.mark.selftest
 
@@ -119,6 +120,19 @@ def test_an_abort_before_the_rollout_is_taken_in_its_phase(tmp_path: Path, when:
     assert "wrong build" in verdict.reason
     assert set(rig.router.history) <= {0}
     assert rig.router.lease is False
+
+
+@pytest.mark.parametrize("shape", ["[{}]", "[app-{}]", "[{}-a word-x]"])
+def test_a_case_that_bears_no_id_has_its_twin_on_the_other_arm(shape: str):
+    """Broken on the candidate alone it is the release's; the same case on the baseline shows that the case is sound."""
+    cases = [
+        Case(name=f"t.py::t{shape.format(arm)}", outcome=outcome, covers=(), message="m", seconds=0.0, arm=arm)
+        for arm, outcome in (("baseline", "passed"), ("candidate", "failed"))
+    ]
+    (judgement,) = judge_suites([record for case in cases for record in case_evidence(case, 1.0)])
+    assert (judgement.status, judgement.n) == (Status.FAIL, 2)
+    (alone,) = judge_suites(case_evidence(cases[1], 1.0))
+    assert alone.status is Status.ERROR
 
 
 def test_another_order_in_the_smoke_phase_ends_nothing(tmp_path: Path):
