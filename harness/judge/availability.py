@@ -86,7 +86,10 @@ class AvailabilityTrial:
         self._failed = ""
 
     def observe(self, record: Evidence) -> None:
-        """Nothing: the book has it."""
+        """Keep nothing, the book has it; ValueError for what is no probe."""
+        if record.kind is not Kind.EVENTS:
+            msg = f"{record.signal}: a probe is an events record, found {record.kind}"
+            raise ValueError(msg)
 
     def settle(self) -> None:
         """Hold a failure fast once a whole round of probes is in."""

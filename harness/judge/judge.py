@@ -82,7 +82,7 @@ class Judge:
             if self._telemetry.accept(record):
                 try:
                     self._route(record)
-                except ValueError as error:
+                except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                     self._telemetry.mark(record, str(error))
         for seat in self._seats:
             seat.trial.settle()
@@ -149,6 +149,10 @@ class Judge:
             own = source is seat.source and (signal in seat.signals or signal.startswith(prefixes))
             if own or _REPORTS.get(signal) is seat.source:
                 return replace(finding, status=Status.ERROR, reason=fault, needed=None)
+        early = self._telemetry.ahead(seat.source, seat.signals, look.at) if finding.status is Status.PASS else 0.0
+        if early:
+            reason = f"a clock is wrong: evidence is dated {early:.0f} s after this look; it said: {finding.reason}"
+            return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         instrument = self._instruments.get(seat.source)
         if instrument is None or seat.terms.objective.measure is Measure.COLLECTED:
             return finding

@@ -52,7 +52,7 @@ class QualityTrial:
         self._at = self._capital.at(self._edge)
         self._pairs = Pairing()
         self._arms = {arm: _Sum() for arm in Arm}
-        self._bounds: tuple[float, ...] | None = None
+        self._shape: tuple[Kind, tuple[float, ...]] | None = None
 
     def observe(self, record: Evidence) -> None:
         """Take one interval of one arm."""
@@ -87,10 +87,6 @@ class QualityTrial:
         if record.kind is Kind.GAUGE and record.value is not None:
             low, high, counts = np.array([record.value]), np.array([record.value]), np.ones(1)
         elif record.kind is Kind.HISTOGRAM and record.bounds:
-            if self._bounds not in (None, record.bounds):
-                msg = f"{record.signal}: the bucket bounds changed during the run"
-                raise ValueError(msg)
-            self._bounds = record.bounds
             low, high = np.array([0.0, *record.bounds[:-1]]), np.array(record.bounds)
             counts = np.array(record.counts[:-1], dtype=float)
         else:
@@ -99,6 +95,10 @@ class QualityTrial:
         if low.min() < 0 or high.max() > 1 + _SLACK or (record.counts and record.counts[-1]):
             msg = f"{record.signal}: a score outside 0 to 1"
             raise ValueError(msg)
+        if self._shape not in {None, (record.kind, record.bounds)}:
+            msg = f"{record.signal}: the kind or the bucket bounds changed during the run"
+            raise ValueError(msg)
+        self._shape = record.kind, record.bounds
         return self._side.scores(low, np.minimum(high, 1.0), counts)
 
     def settle(self) -> None:

@@ -41,12 +41,12 @@ def decode(line: str) -> Evidence:
     for name, enum in _ENUMS.items():
         if values.get(name) is not None:
             values[name] = enum(values[name])
-    for name in ("bounds", "counts"):
-        values[name] = tuple(values.get(name, ()))
     try:
+        for name in ("bounds", "counts"):
+            values[name] = tuple(values.get(name, ()))
         return Evidence(**values)
     except TypeError as error:
-        msg = f"evidence line lacks a field: {error}"
+        msg = f"evidence line lacks a field, or has one of a wrong type: {error}"
         raise ValueError(msg) from error
 
 
