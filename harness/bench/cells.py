@@ -75,7 +75,10 @@ class Router:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One scenario: `runs` by tier (0: not in it), the rules measured, and the bars."""
+    """One scenario: `runs` by tier (0: not in it), the rules measured, and the bars.
+
+    `wanted` says whether the event that `kind` measures is wanted: soon and often, or never.
+    """
 
     name: str
     title: str
@@ -84,6 +87,7 @@ class Cell:
     standing: Standing
     runs: tuple[int, int, int]  # full, quick, minute
     bars: tuple[Bar, ...]
+    wanted: bool = True
     world: World = _WORLD
     effect: Effect = NO_EFFECT
     layout: Layout = _LAYOUT

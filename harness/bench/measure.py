@@ -1,43 +1,50 @@
 """One chunk of one cell: its rollouts drawn from a seed, and the time at which each rule acts on each of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
-from harness.bench import opponents, speed, subject, telemetry
+from harness.bench import opponents, oracle, speed, subject, telemetry
 from harness.bench.cells import ROLLGATE, Cell, Kind, Router
 from harness.bench.streams import draw
 from harness.bench.subject import NEVER, Times
 from harness.judge.assignment import ALARM, misrouting
 
-SPRT, NOISY_SPRT = "SPRT that knows the effect", "SPRT that knows effect and noise"
+
+class Part(StrEnum):
+    """What of a cell is measured together: rollgate with the oracles, or the other tools' rules."""
+
+    JUDGE = "judge"
+    OPPONENTS = "opponents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What a chunk gave: for each rule the times of all its rollouts (NEVER among them), and plain values."""
 
-    times: dict[str, Times]
-    values: dict[str, float]
+    times: dict[str, Times] = field(default_factory=dict[str, Times])
+    values: dict[str, float] = field(default_factory=dict[str, float])
 
 
-def measure(cell: Cell, seed: np.random.SeedSequence, runs: int, *, opponents_too: bool) -> Measured:
-    """Measure `runs` rollouts; the same seed gives the same times."""
+def measure(cell: Cell, part: Part, seed: np.random.SeedSequence, runs: int) -> Measured:
+    """Measure `runs` rollouts; the same seed gives the same times, and both parts the same rollouts."""
     match cell.kind:
         case Kind.SPEED:
-            return Measured(times={}, values=speed.values())
+            return Measured(values=speed.values())
         case Kind.TELEMETRY:
             promoted = len(telemetry.promoted(seed, runs))
-            times = np.where(np.arange(runs) < promoted, 1, NEVER).astype(np.int64)
-            return Measured(times={ROLLGATE: times}, values={})
+            return Measured(times={ROLLGATE: np.where(np.arange(runs) < promoted, 1, NEVER).astype(np.int64)})
         case Kind.ROUTER:
-            return Measured(times={ROLLGATE: _alarms(cell.router, seed, runs)}, values={})
+            return Measured(times={ROLLGATE: _alarms(cell.router, seed, runs)})
         case Kind.CALIBRATED | Kind.BLOCKS | Kind.PROMOTION:
-            return Measured(times=_rollouts(cell, seed, runs, opponents_too=opponents_too), values={})
+            return Measured(times=_rollouts(cell, part, seed, runs))
 
 
-def _rollouts(cell: Cell, seed: np.random.SeedSequence, runs: int, *, opponents_too: bool) -> dict[str, Times]:
+def _rollouts(cell: Cell, part: Part, seed: np.random.SeedSequence, runs: int) -> dict[str, Times]:
     stream = draw(seed, cell.world, cell.effect, cell.layout, runs)
+    if part is Part.OPPONENTS:
+        return {name: rule(stream) for name, rule in opponents.RULES.items()}
     if cell.kind is Kind.PROMOTION:
         return {ROLLGATE: subject.promotions(stream, margin=cell.margin, tempered=cell.tempered)}
     if cell.kind is Kind.BLOCKS:
@@ -45,11 +52,9 @@ def _rollouts(cell: Cell, seed: np.random.SeedSequence, runs: int, *, opponents_
     else:
         times = {ROLLGATE: subject.rollbacks(stream, tempered=cell.tempered)}
     if cell.oracle:
-        times[SPRT] = opponents.oracle(stream, odds=cell.effect.errors)
+        times[oracle.SPRT] = oracle.oracle(stream, odds=cell.effect.errors)
         if noise := cell.world.own.long_run:
-            times[NOISY_SPRT] = opponents.oracle(stream, odds=cell.effect.errors, noise=noise)
-    if cell.opponents and opponents_too:
-        times |= {name: rule(stream) for name, rule in opponents.RULES.items()}
+            times[oracle.NOISY_SPRT] = oracle.oracle(stream, odds=cell.effect.errors, noise=noise)
     return times
 
 

@@ -21,7 +21,7 @@ from harness.bench.subject import NEVER, Times, metric_weights
 Flags = NDArray[np.bool_]
 
 _special: Any = _scipy_special
-_ALPHA = 0.01
+ALPHA = 0.01
 _LOOK_S = 60.0  # how often the tools that look at intervals of their own look
 _INDICATORS = 3  # of a view
 Rule = Callable[[Stream], Times]
@@ -73,7 +73,7 @@ def _per_look(layout: Layout, every_s: float | None) -> int:
     return max(1, round((every_s or layout.interval_s) / layout.interval_s))
 
 
-def _first(flags: Flags, per_look: int) -> Times:
+def first(flags: Flags, per_look: int) -> Times:
     """Return the interval of the first true look (looks, runs); NEVER where there is none."""
     return np.where(flags.any(axis=0), (flags.argmax(axis=0) + 1) * per_look, NEVER).astype(np.int64)
 
@@ -96,7 +96,7 @@ def mann_whitney_judge(stream: Stream, *, looks: int = 3) -> Times:
         gone = np.isnan(candidate[span]).mean(axis=0)[:, 0] >= 0.5  # noqa: PLR2004 - the rule's half
         score = np.where(gone, 0.0, score)
         failed[look] = score + 1e-9 < (95 if look == looks - 1 else 75)
-    return _first(failed, length)
+    return first(failed, length)
 
 
 def _of_equal_size(candidate: Series, baseline: Series) -> tuple[Series, Series]:
@@ -138,7 +138,7 @@ def threshold_counter(stream: Stream, *, failures: int) -> Times:
     """Flagger: each minute errors and tail of the candidate against thresholds; each miss counts, for good."""
     candidate, _ = arms(stream, _LOOK_S)
     misses = np.cumsum((~_sound(candidate)).sum(axis=-1), axis=0)
-    return _first(misses >= failures, _per_look(stream.layout, _LOOK_S))
+    return first(misses >= failures, _per_look(stream.layout, _LOOK_S))
 
 
 def _sound(series: Series) -> Flags:
@@ -156,7 +156,7 @@ def failure_limit(stream: Stream, *, limit: int) -> Times:
     blank = candidate.n[..., 0] == 0
     misses = np.cumsum(~_sound(candidate) & ~blank[..., None], axis=0).max(axis=-1)
     blanks = np.stack([np.all(blank[max(0, i - 4) : i + 1], axis=0) & (i >= 4) for i in range(len(blank))])  # noqa: PLR2004
-    return _first((misses > limit) | blanks, _per_look(stream.layout, _LOOK_S))
+    return first((misses > limit) | blanks, _per_look(stream.layout, _LOOK_S))
 
 
 def relative_criteria(stream: Stream) -> Times:
@@ -182,20 +182,20 @@ def relative_criteria(stream: Stream) -> Times:
         failed.append(score < 75)  # noqa: PLR2004 - the rule's mark
         passed = score >= 90  # noqa: PLR2004
         past = [*past[1:], np.where(passed[:, None], np.nan_to_num(value), past[-1])]
-    return _first(np.stack(failed), length)
+    return first(np.stack(failed), length)
 
 
 def asymptotic_sequence(stream: Stream, *, tuned_for: float = 5000.0) -> Times:
     """GrowthBook: a one-sided asymptotic confidence sequence of the difference of shares, on all data so far."""
     candidate, baseline = (series.running() for series in arms(stream))
-    alpha = _ALPHA / candidate.bad.shape[-1]
+    alpha = ALPHA / candidate.bad.shape[-1]
     scale = -2 * math.log(alpha)
     rho2 = (scale + math.log(scale + 1)) / tuned_for
     n = np.maximum(candidate.n + baseline.n, 1)
     difference, variance = _difference(candidate, baseline)
     grown = n * rho2 + 1
     half = np.sqrt(n * variance * 2 * grown / (n**2 * rho2) * np.log1p(np.sqrt(grown) / (2 * alpha)))
-    return _first(np.any((difference > half) & _plenty(candidate, baseline), axis=-1), 1)
+    return first(np.any((difference > half) & _plenty(candidate, baseline), axis=-1), 1)
 
 
 def repeated_z(stream: Stream) -> Times:
@@ -205,8 +205,8 @@ def repeated_z(stream: Stream) -> Times:
     common = (candidate.bad + baseline.bad) / (n_c + n_b)
     error = np.sqrt(np.maximum(common * (1 - common), 1e-12) * (1 / n_c + 1 / n_b))
     z = (candidate.bad / n_c - baseline.bad / n_b) / error
-    level = float(_special.ndtri(1 - _ALPHA / candidate.bad.shape[-1]))
-    return _first(np.any((z > level) & _plenty(candidate, baseline), axis=-1), _per_look(stream.layout, _LOOK_S))
+    level = float(_special.ndtri(1 - ALPHA / candidate.bad.shape[-1]))
+    return first(np.any((z > level) & _plenty(candidate, baseline), axis=-1), _per_look(stream.layout, _LOOK_S))
 
 
 def repeated_t(stream: Stream, *, least: int = 5) -> Times:
@@ -217,10 +217,10 @@ def repeated_t(stream: Stream, *, least: int = 5) -> Times:
     error = square_c + square_b
     freedom = error**2 / np.maximum((square_c**2 + square_b**2) / np.maximum(count - 1, 1), 1e-30)
     t = (mean_c - mean_b) / np.sqrt(np.maximum(error, 1e-12))
-    level = cast("Array", _special.stdtrit(np.maximum(freedom, 1), 1 - _ALPHA / candidate.shape[-1]))
+    level = cast("Array", _special.stdtrit(np.maximum(freedom, 1), 1 - ALPHA / candidate.shape[-1]))
     flags: Flags = np.any((t > level) & (error > 0), axis=-1)
     flags[: least - 1] = False
-    return _first(flags, _per_look(stream.layout, _LOOK_S))
+    return first(flags, _per_look(stream.layout, _LOOK_S))
 
 
 def _moments(points: Array, count: Array) -> tuple[Array, Array]:
@@ -239,24 +239,6 @@ def _difference(candidate: Series, baseline: Series) -> tuple[Array, Array]:
 def _plenty(candidate: Series, baseline: Series) -> Flags:
     """Return where enough bad events were seen for a normal approximation; before, the rules on sums wait."""
     return candidate.bad + baseline.bad >= 10  # noqa: PLR2004 - the usual rule of thumb
-
-
-def oracle(stream: Stream, *, odds: float, noise: float = 0.0, base: float = 0.01) -> Times:
-    """Return when a sequential probability ratio test stops that was told the effect: `odds` times the errors.
-
-    Conditional on both arms' errors, it asks whether the candidate has its share of them or `odds` times as
-    many. With `noise`, the true long-run variance of two arms' difference in log error rate, it divides each
-    interval's evidence by the factor by which that noise inflates it: the test that knows the noise, too.
-    """
-    candidate, baseline = arms(stream)
-    bad_c, bad_b = candidate.bad[..., 0], baseline.bad[..., 0]
-    n_c, n_b = candidate.n[..., 0], baseline.n[..., 0]
-    share = np.where(n_c + n_b > 0, n_c / np.maximum(n_c + n_b, 1), 0.5)
-    evidence = bad_c * math.log(odds) - (bad_c + bad_b) * np.log1p(share * (odds - 1))
-    if noise:
-        weight = n_c * n_b / np.maximum(n_c + n_b, 1) * base * (1 + odds) / 2
-        evidence /= 1 + 0.75 * noise * weight
-    return _first(np.cumsum(evidence, axis=0) >= -math.log(_ALPHA), 1)
 
 
 RULES: dict[str, Rule] = {
