@@ -1,23 +1,19 @@
-"""From raw samples to interval evidence: frames of one scrape, their differences, and what is wrong with them. Pure."""
+"""From Prometheus' answers to frames of one scrape, and what is wrong with them. Pure.
 
-import math
+What happened between two frames is `harness.judge.increments`' affair.
+"""
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.model.evidence import Arm, Evidence, Kind, Source
+from harness.judge.increments import Frame, Key, Reading, increment
+from harness.model.evidence import Arm, Evidence
 from harness.model.system import Signal
 
-Key = tuple[str, tuple[tuple[str, str], ...]]  # what the series is for, and its labels
+__all__ = ["ArmSeries", "Frame", "SeriesAwayError", "arms_of", "evidence", "first_words", "read_frames", "selectors"]
+
 _BUCKET = "bucket"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Every needed series of one arm at one scrape; `at` in seconds since the epoch, to the millisecond."""
-
-    at: float
-    values: Mapping[Key, float]
 
 
 @dataclass(slots=True)
@@ -90,80 +86,14 @@ def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]
 def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame) -> Evidence | None:
     """Return what happened between two scrapes of one arm; None where nothing can be said yet.
 
-    A counter that fell was reset: its new value is its increment. One that appears counts from 0 where the same
-    instance was scraped before and had others of its use: it was made since then. Raises ValueError, naming the
-    series, for NaN, Inf, missing buckets or more violations than units; SeriesAwayError for a series that is gone.
+    Raises ValueError for what is wrong, naming the series; SeriesAwayError for one that is gone.
     """
-    _finite(now)
-    if signal.gauge and not signal.histogram and not signal.bad:
-        value = sum(now.values.values()) * signal.scale
-        return Evidence(
-            kind=Kind.GAUGE, source=Source.PROMETHEUS, signal=signal.name, arm=arm, start_s=now.at, end_s=now.at,
-            value=value,
-        )  # fmt: skip
-    if before is None or _origins(now.values.keys()) - _origins(before.values.keys()):
-        return None
-    gone = before.values.keys() - now.values.keys()
-    if gone:
-        msg = f"series gone: {_name(min(gone))}"
-        raise SeriesAwayError(msg)
-    grown = {key: value - before.values.get(key, 0.0) for key, value in now.values.items()}
-    grown = {key: now.values[key] if rise < 0 else rise for key, rise in grown.items()}
-    if signal.histogram:
-        return _histogram(signal, arm, before.at, now.at, grown)
-    bad, total = (sum(rise for (use, _), rise in grown.items() if use == wanted) for wanted in ("bad", "total"))
-    if bad > total + 1e-6:
-        msg = f"{bad:g} violations of {total:g} units between two scrapes"
-        raise ValueError(msg)
-    return Evidence(
-        kind=Kind.EVENTS, source=Source.PROMETHEUS, signal=signal.name, arm=arm, start_s=before.at, end_s=now.at,
-        n=round(total), bad=min(round(bad), round(total)),
-    )  # fmt: skip
-
-
-def _histogram(signal: Signal, arm: Arm | None, start: float, end: float, grown: Mapping[Key, float]) -> Evidence:
-    cumulative: dict[float, float] = {}
-    for (_, labels), rise in grown.items():
-        bound = dict(labels).get("le", "")
-        if not bound:
-            msg = f"a bucket without `le`: {dict(labels)}"
-            raise ValueError(msg)
-        cumulative[float(bound)] = cumulative.get(float(bound), 0.0) + rise
-    bounds = sorted(cumulative)
-    if len(bounds) < 2 or not math.isinf(bounds[-1]):  # noqa: PLR2004 - one bound and +Inf
-        msg = f"missing buckets: only le = {', '.join(f'{b:g}' for b in bounds)}"
-        raise ValueError(msg)
-    totals = [round(cumulative[bound]) for bound in bounds]
-    counts = [high - low for low, high in zip([0, *totals], totals, strict=False)]
-    if min(counts) < 0:
-        msg = "buckets that do not add up: a wider one grew by less than a narrower one"
-        raise ValueError(msg)
-    return Evidence(
-        kind=Kind.HISTOGRAM, source=Source.PROMETHEUS, signal=signal.name, arm=arm, start_s=start, end_s=end,
-        n=totals[-1], bounds=tuple(bound * signal.scale for bound in bounds[:-1]), counts=tuple(counts),
-    )  # fmt: skip
-
-
-def _origins(keys: Iterable[Key]) -> set[tuple[str, str]]:
-    """Return the uses that series serve, each with the instance that exposes them.
-
-    Each use is a query of its own, and two windows do not begin at the same moment: only within one use does a
-    scrape without a series show that the series was not there.
-    """
-    return {(use, dict(labels).get("instance", "")) for use, labels in keys}
-
-
-def _finite(frame: Frame) -> None:
-    for key, value in frame.values.items():
-        if not math.isfinite(value):
-            msg = f"{value} in {_name(key)}"
-            raise ValueError(msg)
-
-
-def _name(key: Key) -> str:
-    labels = dict(key[1])
-    name = labels.pop("__name__", key[0])
-    return f"{name}{{{', '.join(f'{label}={value}' for label, value in labels.items())}}}"
+    made = increment(signal, arm, before, now)
+    if made.reading is Reading.GONE:
+        raise SeriesAwayError(made.reason)
+    if not made.sound:
+        raise ValueError(made.reason)
+    return made.record
 
 
 def _is_of(labels: Mapping[str, str], signal: Signal, arm: Arm | None) -> bool:
