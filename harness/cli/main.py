@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import data, gate, runs
+from harness.cli import calibrate, data, gate, runs
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
 from harness.paths import cache_root
@@ -44,6 +44,7 @@ def root(
 
 gate.register(app)
 runs.register(app)
+calibrate.register(app)
 data.register(app)
 
 

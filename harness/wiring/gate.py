@@ -217,7 +217,7 @@ def _make_out(out: Path) -> Path:
         msg = f"{out} already holds a run"
         raise SpecError(msg, key="--out", mend="name a new folder")
     try:
-        _check_space(next(folder for folder in (out, *out.parents) if folder.exists()))
+        check_space(next(folder for folder in (out, *out.parents) if folder.exists()))
         (out / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"cannot create {out}: {error.strerror}"
@@ -362,7 +362,8 @@ def _connect(  # noqa: PLR0917 - the one place where all parts meet
     return Driver(plan, parts)
 
 
-def _check_space(out: Path) -> None:
+def check_space(out: Path) -> None:
+    """Raise EnvironmentProblem where `out` has no room for a run."""
     free = shutil.disk_usage(out).free
     if free < _MIN_FREE:
         msg = f"{out} has {free // 2**20} MiB free, a run needs {_MIN_FREE // 2**20} MiB"

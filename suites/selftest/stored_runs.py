@@ -18,9 +18,9 @@ from harness.model.plan import StagePlan
 from harness.model.status import exit_code
 from harness.model.system import System
 from harness.paths import share_root
-from harness.ports import LoadHealth, RouterState
+from harness.ports import LoadHealth, RouterState, Sink
 from harness.report.verdict_json import dumps
-from harness.run.driver import Driver, Parts
+from harness.run.driver import Driver, Judging, Parts
 from harness.run.sinks import Fanout
 from harness.wiring.judging import kept_calibrations, known
 
@@ -30,8 +30,8 @@ SYSTEM = share_root() / "stack" / "systems" / "researchflow"
 class Clock:
     """Time that passes when somebody sleeps, and a few milliseconds whenever somebody asks."""
 
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
+    def __init__(self, at: float = 1_000_000.0) -> None:
+        self.at = at
 
     def now(self) -> float:
         self.at += 0.003
@@ -94,6 +94,39 @@ class WorldLoad:
         raise NotImplementedError
 
 
+def moment(at: float) -> str:
+    """Write epoch seconds as RFC 3339."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def drive(
+    folder: Path, plan: StagePlan, judge: Judging, world: World, clock: Clock, *, sinks: Sequence[Sink] = ()
+) -> tuple[Driver, str]:
+    """Run the real driver by `plan` over a simulated world; return it, over, and the evidence's digest."""
+    router = Router()
+    journal = SqliteJournal(folder / "journal.sqlite", who="driver:test", clock=clock)
+    store = EvidenceFiles(folder / "evidence")
+    parts = Parts(
+        router=router,
+        journal=journal,
+        judge=judge,
+        store=store,
+        clock=clock,
+        sink=Fanout(list(sinks)),
+        load=WorldLoad(world, clock, router),
+        latency_signal="query.latency.fine",
+    )
+    driver = Driver(plan, parts)
+    try:
+        driver.reconcile()
+        driver.warm_up()
+        driver.ramp()
+        return driver, store.digest()
+    finally:
+        store.close()
+        journal.close()
+
+
 def store_run(
     folder: Path, truth: Truth, *, seed: int = 1, plan: str = "quick", root: Path = SYSTEM, at: str = ""
 ) -> Verdict:
@@ -102,30 +135,11 @@ def store_run(
     stages: StagePlan = next(p for p in system.plans if p.name == plan)
     folder.mkdir(parents=True)
     shutil.copytree(root, folder / "system")
-    clock, router = Clock(), Router()
-    journal = SqliteJournal(folder / "journal.sqlite", who="driver:test", clock=clock)
-    store = EvidenceFiles(folder / "evidence")
-    started = at or datetime.fromtimestamp(clock.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    clock = Clock()
+    started = at or moment(clock.at)
     judge = known(stages, kept_calibrations(system), started).judge(system, stages)
-    load = WorldLoad(World(truth, stages.load_rate, seed), clock, router)
-    parts = Parts(
-        router=router,
-        journal=journal,
-        judge=judge,
-        store=store,
-        clock=clock,
-        sink=Fanout([]),
-        load=load,
-        latency_signal="query.latency.fine",
-    )
-    driver = Driver(stages, parts)
-    try:
-        driver.reconcile()
-        driver.warm_up()
-        state = driver.ramp()
-    finally:
-        store.close()
-        journal.close()
+    driver, digest = drive(folder, stages, judge, World(truth, stages.load_rate, seed), clock)
+    state = driver.state
     assert state.decision is not None
     assert state.cause is not None
     smoke = judge_suites([record for record in read_evidence(folder) if record.source is Source.SUITE])
@@ -144,7 +158,7 @@ def store_run(
         plan=stages.name,
         started_at=started,
         finished_at=started,
-        evidence_digest=store.digest(),
+        evidence_digest=digest,
         reason=state.reason,
         claims=(*stages.claims, *judge.claims),
         stages=tuple(driver.records),

@@ -226,7 +226,6 @@ CALIBRATION_MISTAKES = {
     "an objective that is gone": ("vs_errors:", "vs_erors:", "vs_erors", "one of the objectives", "vs_errors`"),
     "a source that is none": ("client:", "clients:", "clients", "'client' or 'prometheus'", "correct"),
     "more alarms than windows": ("false_alarms: 0", "false_alarms: 71", "false_alarms", "windows = 70", "again"),
-    "more intervals than were": ("intervals: 950", "intervals: 961", "client.intervals", "960", "again"),
     "a date that is none": ("2026-03-01T12:00:00Z", "yesterday", "made_at", "found 'yesterday'", "correct"),
     "a day that is none": ("2026-03-01T", "2026-02-30T", "made_at", "no such moment", "again"),
     "a date without a zone": ("12:00:00Z", "12:00:00", "made_at", "matches", "correct"),
