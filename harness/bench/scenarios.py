@@ -230,7 +230,7 @@ def routers() -> list[Cell]:
             question="the router is found at fault",
             kind=Kind.ROUTER,
             standing=standing,
-            runs={Standing.GOAL: (20_000, 4_000, 1_000), Standing.LIMIT: (2_000, 500, 0)}[standing],
+            runs={Standing.GOAL: (20_000, 4_000, 1_000), Standing.LIMIT: (2_000, 0, 0)}[standing],
             wanted=router.sent != router.share,
             bars=bars,
             router=router,
