@@ -1,14 +1,11 @@
 """What is to be calibrated, how far it is, and what came of it, in words."""
 
 import math
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.adapters.gpu import visible_gpus
 from harness.judge.binomial import upper_bound
 from harness.judge.calibrate import Calibrator
 from harness.model.calibration import ENOUGH_INTERVALS, Calibration
@@ -16,7 +13,7 @@ from harness.model.plan import StagePlan
 from harness.model.system import Release, System
 from harness.wiring.aa_evidence import Conditions, Kept, measured, read_chunks
 from harness.wiring.aa_windows import shortest_s
-from harness.wiring.judging import how_it_gates, kept_calibrations
+from harness.wiring.judging import how_it_gates, kept_calibrations, this_machine
 
 CHUNK = 240  # intervals: long beside bringing a stack up, short enough to lose little when a load goes wrong
 _UP_S = 30.0  # what bringing a stack up and down was seen to take, for want of anything measured here
@@ -58,13 +55,6 @@ class Asked:
             time_scale=plan.time_scale,
             machine=this_machine(),
         )
-
-
-def this_machine() -> str:
-    """Return in words on what a calibration was made."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpus = "; ".join(visible_gpus())
-    return f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB{f', {gpus}' if gpus else ''}"
 
 
 def calibrator_of(asked: Asked, kept: Kept) -> Calibrator:

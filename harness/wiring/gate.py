@@ -43,7 +43,7 @@ from harness.run.drill import strike
 from harness.run.driver import Driver, Judging, Parts
 from harness.run.gate import Gate, Outside, Request, rfc3339
 from harness.run.sinks import Fanout, Recorder
-from harness.wiring.judging import keep_calibrations, kept_calibrations, known
+from harness.wiring.judging import keep_calibrations, kept_calibrations, known, this_machine
 
 _FLOOR_S = 0.5  # Prometheus is scraped no more often than this, and the judge sees nothing newer
 _MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
@@ -139,7 +139,7 @@ def run_gate(
     fault = _load_drill(loaded, drill)
     run_id = new_run_id(loaded.name)
     started = round(SystemClock().now(), 3)
-    noise = known(stage_plan, kept_calibrations(loaded), rfc3339(started))
+    noise = known(stage_plan, kept_calibrations(loaded), rfc3339(started), machine=this_machine())
     judge = noise.judge(loaded, stage_plan)
     folder = _make_out(out or Path("reports") / run_id)
     request = Request(

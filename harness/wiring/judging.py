@@ -1,6 +1,7 @@
 """The judge of one run, with the calibration that it may use."""
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from harness import spec
+from harness.adapters.gpu import visible_gpus
 from harness.judge import Judge
 from harness.model.calibration import Calibration, Uncalibrated, check
 from harness.model.errors import EnvironmentProblem
@@ -72,8 +74,8 @@ def keep_calibrations(noise: Known, folder: Path) -> None:
     """
     path = folder / spec.CALIBRATION_FILE
     try:
+        path.unlink(missing_ok=True)  # the copy may be read only, or hold what this run must not use
         if noise.kept:
-            path.unlink(missing_ok=True)  # the copy of a file that may be read only
             path.write_text(spec.calibration_text(noise.kept), encoding="utf-8")
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
@@ -82,15 +84,31 @@ def keep_calibrations(noise: Known, folder: Path) -> None:
 
 def how_it_gates(system: System, plan: StagePlan) -> tuple[str, ...]:
     """Return how a gate that started now would compare the arms, in plain words."""
-    noise = known(plan, kept_calibrations(system), datetime.now(UTC).isoformat())
+    noise = known(plan, kept_calibrations(system), datetime.now(UTC).isoformat(), machine=this_machine())
     return noise.judge(system, plan).claims
 
 
-def known(plan: StagePlan, kept: Mapping[str, Calibration], started_at: str) -> Known:
+def this_machine() -> str:
+    """Return in words what this machine is, as far as its noise goes."""
+    model = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return "; ".join([f"{os.cpu_count()} cores, {model}", *visible_gpus()])
+
+
+def known(plan: StagePlan, kept: Mapping[str, Calibration], started_at: str, *, machine: str = "") -> Known:
     """Return what `plan` may use of `kept` in a run that started at `started_at` (RFC 3339).
 
     The plan's own A/A run comes first; one by another plan serves where it was made under the same conditions.
+    What was made on another machine than `machine` ("" for any) is left aside, and not kept with the run.
     """
+    foreign = [one for one in kept.values() if machine and one.machine != machine]
+    kept = {name: one for name, one in kept.items() if one not in foreign}
+    if foreign and not kept:
+        return Known(calibration=None, why=f"its A/A run was on another machine ({foreign[0].machine})")
     own = kept.get(plan.name)
     others = [one for name, one in sorted(kept.items()) if name != plan.name]
     reasons: list[str] = []

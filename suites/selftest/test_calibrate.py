@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -407,6 +410,8 @@ def test_a_gate_uses_what_it_may_and_says_why_not_otherwise(system: Path):
     assert "judged every 2 s" in found(interval_s=2.0)[1]
     assert "requests a second" in found(load_rate=9.0)[1]
     assert "would have been rolled back" in found(false_alarms=9)[1]
+    assert "on another machine (a test's)" in known(want.plan, {"quick": _complete(want)}, now, machine="mine").why
+    assert known(want.plan, {"quick": _complete(want)}, now, machine="a test's").calibration is not None
     assert "no A/A run" in " ".join(known(want.plan, {}, now).judge(want.system, want.plan).claims)
 
 
@@ -436,3 +441,51 @@ def test_a_run_keeps_its_calibration_and_is_judged_again_by_it(system: Path, tmp
     assert stored_calibrations(run, spec.load_system(run / "system")) == {"quick": made}
     (run / "system" / "calibration.yaml").write_text(spec.calibration_text({"quick": louder}))
     assert judge_again(run)[0] != before  # the planted violation: the copy is what is read
+
+
+def rollgate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, with a cache of its own."""
+    command = [sys.executable, "-m", "harness.cli.main", *arguments]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "NO_COLOR": "1", "ROLLGATE_CACHE": str(cwd / "cache")}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("calibrate", "nosuchsystem"),
+        ("calibrate", "minimal", "--plan", "nosuchplan"),
+        ("calibrate", "minimal", "--intervals", "0"),
+        ("calibrate", "minimal", "--intervals", "many"),
+        ("calibrate",),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_is_exit_code_2_and_starts_nothing(arguments: tuple[str, ...], tmp_path: Path):
+    """Every wrong word says what was expected; nothing is written."""
+    done = rollgate(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["gate", "plan", "calibrate", "validate"])
+def test_no_command_goes_on_with_a_bad_calibration(command: str, tmp_path: Path):
+    """The wrong system's calibration: one line with file, line and mend, exit 2, and no run's folder."""
+    mine = Path(shutil.copytree(SYSTEM.parent / "minimal", tmp_path / "mine"))
+    (mine / "calibration.yaml").write_text("schema: 1\nsystem: researchflow\nplans: {}\n")
+    done = rollgate(command, str(mine), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines
+    assert all("calibration.yaml:" in line and "—" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_status_is_for_reading(tmp_path: Path):
+    """`rollgate calibrate SYSTEM --status` ends in 0, tells the wanting intervals on stdout, and makes no folder."""
+    done = rollgate("calibrate", "minimal", "--status", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0 of 960 intervals" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -184,6 +184,15 @@ def test_a_promotion_by_hand_claims_nothing() -> None:
     assert "claims were <b>not</b> proven" in _bare(verdict)
 
 
+def test_the_page_says_how_the_arms_were_compared_apart_from_what_may_be_claimed() -> None:
+    """A claim about the gating stands under its own words, without its mark; a page without one has no such words."""
+    verdict = made_run().verdict
+    how = replace(verdict, claims=(*verdict.claims, "gating: not calibrated (nothing is known)"))
+    assert "How the arms were compared:" in _bare(how)
+    assert "<li>not calibrated (nothing is known)</li>" in _bare(how)
+    assert "How the arms were compared:" not in _bare(verdict)
+
+
 def test_the_page_is_made_in_under_two_seconds() -> None:
     """An hour of evidence, one record a second: the gate's end stays quick."""
     run = made_run()
