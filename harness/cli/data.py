@@ -52,7 +52,9 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="D
         msg = f"{folder} exists and is not empty"
         raise SpecError(msg, key="DIR", mend="name a new folder")
     source = share_root() / "stack" / "systems" / "minimal"
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "calibration.yaml")
+    )
     say(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
 
 

@@ -1,6 +1,6 @@
 """How often would the judge have rolled back an equal release? A/A evidence, cut into rollouts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.judge import Judge
@@ -52,7 +52,6 @@ def false_alarms(
     plan: StagePlan,
     chunks: Sequence[Chunk],
     draft: Calibration,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Alarms:
     """Judge every window by `plan`, calibrated by the other half of the evidence.
 
@@ -70,7 +69,6 @@ def false_alarms(
     ]
     failing: list[str] = []
     for number, window in enumerate(windows):
-        progress(number, len(windows))
         found = _failing(objectives, plan, chunks[window.chunk], window, known[number >= middle])
         if found:
             failing.append(found)

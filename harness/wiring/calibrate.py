@@ -13,7 +13,7 @@ from harness import spec
 from harness.adapters.clock import SystemClock
 from harness.model.calibration import ENOUGH_INTERVALS, Calibration, Uncalibrated, check
 from harness.model.errors import EnvironmentProblem, SpecError
-from harness.model.event import Event, Looked, StageStarted
+from harness.model.event import Event, Looked, Noted, PhaseStarted, StageStarted
 from harness.model.evidence import Arm, Evidence
 from harness.model.judgement import Judgement
 from harness.model.plan import OnInconclusive, Stage, StagePlan
@@ -51,10 +51,15 @@ class _Watch:
     def __init__(self, asked: Asked, there: int, progress: Progress) -> None:
         self._asked, self._there, self._progress = asked, there, progress
         self._began: float | None = None
+        self._phase = ""
 
     def emit(self, event: Event) -> None:
         """Take an event."""
-        if isinstance(event, StageStarted):
+        if isinstance(event, PhaseStarted):
+            self._phase = event.name
+        elif isinstance(event, Noted) and (event.level != "info" or self._phase == "preflight"):
+            self._progress.say(event.text)
+        elif isinstance(event, StageStarted):
             self._began = event.at
         elif isinstance(event, Looked) and self._began is not None:
             now = self._there + max(0.0, (event.at - self._began) / self._asked.plan.interval_s)
