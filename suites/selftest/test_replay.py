@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from judge_streams import GOOD, Truth
 from stored_runs import store_run
 
@@ -15,6 +18,7 @@ from harness.model.errors import SpecError
 from harness.model.judgement import Judgement, Verdict
 from harness.model.plan import Stage, StagePlan
 from harness.model.status import Cause, Decision, Status
+from harness.planning import rollout
 from harness.planning.replay import Outcome, Replay
 from harness.wiring import judge_again, judge_by_policy
 
@@ -244,3 +248,59 @@ def test_a_run_without_a_rollout_comes_to_no_decision():
     outcome = Replay(PLAN, {}).finish(0.0)
     assert outcome.decision is None
     assert "no stage of the rollout was looked at" in outcome.reason
+
+
+def _recorded(
+    plan: StagePlan, statuses: list[Status], lag: float
+) -> tuple[list[tuple[float, str, bool, Judgement]], dict[str, float], rollout.State, float]:
+    """Play the driver over scripted statuses; return its looks, when stages were entered, its end, and when."""
+    now, looks, entered = 0.0, list[tuple[float, str, bool, Judgement]](), dict[str, float]()
+    said = iter(statuses)
+
+    def look(stage: str, *, final: bool = False) -> tuple[Judgement, ...]:
+        status = next(said, statuses[-1])
+        one = Judgement(id="x.y", status=status, requirement="", source="client", reason=f"{status} at {now}")
+        looks.append((now, stage, final, one))
+        return (one,)
+
+    state, actions = rollout.step(plan, rollout.State(), rollout.Begin(at=now))
+    while state.phase is not rollout.Phase.DONE:
+        action = actions[-1] if actions else None
+        stage = plan.stages[state.index].id
+        if isinstance(action, rollout.Move):
+            now += lag
+            if state.phase is rollout.Phase.MOVING:
+                entered[action.stage] = now
+            event: rollout.Event = rollout.Moved(at=now, share=action.share)
+        elif isinstance(action, rollout.Confirm):
+            look(stage)
+            now += 1.0
+            event = rollout.Confirmed(at=now + lag, judgements=look(stage, final=True))
+        else:
+            now += 1.0
+            event = rollout.Look(at=now + lag, judgements=look(stage))
+        state, actions = rollout.step(plan, state, event)
+        now = max(now, event.at)
+    return looks, entered, state, now
+
+
+_STATUSES = st.lists(
+    st.sampled_from([Status.PASS] * 6 + [Status.INCONCLUSIVE] * 4 + [Status.ERROR, Status.FAIL]),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(statuses=_STATUSES, lag=st.floats(0, 0.9), proof=st.sampled_from(["each", "last"]), until=st.booleans())
+def test_whatever_was_seen_the_same_policy_comes_to_the_same_end(
+    statuses: list[Status], lag: float, proof: str, *, until: bool
+):
+    """Any statuses, any delay between a look and the step that rests on it: decision, cause and reason are the same."""
+    stages = tuple(replace(stage, until_proven=until) for stage in PLAN.stages)
+    plan = replace(PLAN, stages=stages, proof=proof)
+    looks, entered, state, ended = _recorded(plan, statuses, lag)
+    replay = Replay(plan, entered)
+    for at, stage, final, one in looks:
+        replay.look(at=at, stage=stage, final=final, judgements=[one], requests=0)
+    outcome = replay.finish(ended)
+    assert (outcome.decision, outcome.cause, outcome.reason) == (state.decision, state.cause, state.reason)
