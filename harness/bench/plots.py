@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from harness.bench.cells import ROLLGATE, Cell
+from harness.bench.cells import ROLLGATE, Cell, Standing
 from harness.bench.oracle import NOISY_SPRT, SPRT
 from harness.bench.outcome import scale_of
 from harness.bench.runner import Result
@@ -67,14 +67,16 @@ def _false_rollbacks(results: Sequence[Result]) -> Axes | None:
     if not good:
         return None
     rules = [rule for rule in _STYLES if any(rule in result.tallies for result in good)]
-    figure, axes = _new((11, 1.9 + 0.34 * len(good)))
+    figure, axes = _new((11.5, 1.9 + 0.5 * len(good)))
     for row, result in enumerate(good):
-        axes.axhline(row, color="0.92", zorder=0)
-        for rule in rules:
+        axes.axhspan(row - 0.5, row + 0.5, color="0.96" if row % 2 else "1.0", zorder=0)
+        for place, rule in enumerate(rules):
             if rule in result.tallies:
-                _dot(axes, result, rule, row)
+                aside = 0.0 if rule == ROLLGATE else 0.7 * (place / len(rules) - 0.5)
+                label = rule if row == 0 else ""
+                _dot(axes, result, rule, row + aside, label=label)
     axes.set_yticks(range(len(good)), [_label(result.cell) for result in good])
-    axes.invert_yaxis()
+    axes.set_ylim(len(good) - 0.5, -0.5)
     _share_axis(axes, "good candidates rolled back within the hour (log scale; at the left edge: none seen)")
     axes.axvline(0.01, color=_OURS, linestyle="--", linewidth=1, label="rollgate's bar, 1 %")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
@@ -84,25 +86,27 @@ def _false_rollbacks(results: Sequence[Result]) -> Axes | None:
 
 def _blocks(results: Sequence[Result]) -> Axes | None:
     """Draw the false rollbacks without calibration: by blocks, on the ramp and at half the traffic."""
-    kinds = {"blocks.": ("on the ramp", "o"), "blocks-even.": ("at half the traffic", "s")}
+    kinds = {"blocks.": ("on the ramp", "o", -0.16), "blocks-even.": ("at half the traffic", "s", 0.16)}
     found = {prefix: _good(results, prefix) for prefix in kinds}
     names = list(dict.fromkeys(result.cell.title for group in found.values() for result in group))
     if not names:
         return None
     figure, axes = _new((9, 1.6 + 0.3 * len(names)))
-    for prefix, (label, marker) in kinds.items():
+    for prefix, (label, marker, aside) in kinds.items():
         for result in found[prefix]:
-            _dot(axes, result, ROLLGATE, names.index(result.cell.title), marker=marker, label=label)
-    axes.set_yticks(range(len(names)), names)
+            _dot(axes, result, ROLLGATE, names.index(result.cell.title) + aside, marker=marker, label=label)
+    limits = {result.cell.title for result in found["blocks-even."] if result.cell.standing is Standing.LIMIT}
+    axes.set_yticks(range(len(names)), [name + "  (limit)" * (name in limits) for name in names])
     axes.invert_yaxis()
     _share_axis(axes, "good candidates rolled back within the hour (log scale; at the left edge: none seen)")
+    axes.set_xlim(_FLOOR * 0.85, 1.0)
     axes.axvline(0.01, color=_OURS, linestyle="--", linewidth=1, label="the bar, 1 %")
     axes.legend(*_unique(axes), loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
     axes.set_title("Without calibration, by blocks of 5 minutes", loc="left")
     return figure
 
 
-def _dot(axes: Axes, result: Result, rule: str, row: int, *, marker: str = "", label: str = "") -> None:
+def _dot(axes: Axes, result: Result, rule: str, row: float, *, marker: str = "", label: str = "") -> None:
     tally = result.tallies[rule]
     low, high = tally.share_bounds()
     colour, usual = _STYLES[rule]
@@ -112,12 +116,12 @@ def _dot(axes: Axes, result: Result, rule: str, row: int, *, marker: str = "", l
         axes.plot([max(low, _FLOOR), max(high, _FLOOR)], [row, row], color=colour, linewidth=2, zorder=3)
     axes.plot(
         share, row, marker or usual, color=colour, markersize=7 if ours else 6, zorder=4 if ours else 2,
-        label=label or (rule if row == 0 else None), markerfacecolor=colour if tally.hits or ours else "none",
+        label=label or None, markerfacecolor=colour if tally.hits or ours else "none",
     )  # fmt: skip
 
 
 def _label(cell: Cell) -> str:
-    return cell.title + ("" if cell.standing.value == "safety" else "  (limit)")
+    return cell.title + ("" if cell.standing is Standing.SAFETY else "  (limit)")
 
 
 def _share_axis(axes: Axes, label: str) -> None:
@@ -158,7 +162,7 @@ def _bakes(results: Sequence[Result]) -> Axes | None:
     bakes, margins = _good(results, "bake-"), _good(results, "margin.")
     if not bakes or not margins:
         return None
-    figure: Axes = Figure(figsize=(12, 4.8), layout="constrained")
+    figure: Axes = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     colours = {"bake-50": "#2b59c3", "bake-200": _OURS, "bake-1000": "#c1440e"}
     for result in bakes:
@@ -166,13 +170,13 @@ def _bakes(results: Sequence[Result]) -> Axes | None:
         reached = result.tallies[ROLLGATE].reached(times / result.cell.minutes)
         noisy = not result.cell.name.endswith("iid")
         colour = colours[result.cell.name.split(".")[0]]
-        left.plot(times, reached, color=colour, linestyle="--" if noisy else "-", label=result.cell.title)
+        left.plot(times, reached, color=colour, linestyle="--" if noisy else "-", label=_rate(result.cell))
     left.set_xscale("log")
     left.set_xticks([1, 3, 10, 30, 100, 300], ["1", "3", "10", "30", "100", "300"])
     left.set_xlabel("minutes of bake at half the traffic")
     left.set_ylabel("promoted")
     left.set_title("As good as its baseline: errors shown within +0.5 points", loc="left", fontsize=10)
-    left.legend(fontsize=8, frameon=False)
+    left.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     for row, result in enumerate(margins):
         tally = result.tallies[ROLLGATE]
         low, high = tally.share_bounds()
@@ -180,26 +184,30 @@ def _bakes(results: Sequence[Result]) -> Axes | None:
         right.plot(100 * tally.share, row, "o", color=_OURS)
     right.set_yticks(range(len(margins)), [result.cell.title.split(", ", 1)[1] for result in margins])
     right.invert_yaxis()
-    right.set_xlim(left=0)
+    right.set_xlim(0, 10)
     right.axvline(5, color=_OURS, linestyle="--", linewidth=1)
     right.set_xlabel("promoted within 2 hours, %; the bar is at 5 %")
     right.set_title("Exactly at the margin: errors 1.5 % against 1 %", loc="left", fontsize=10)
     return figure
 
 
+def _rate(cell: Cell) -> str:
+    return cell.title.replace(" requests a minute and arm", " a minute and arm").replace(" requests", "")
+
+
 def _curves(axes: Axes, result: Result, rules: Sequence[str]) -> None:
     end = result.cell.layout.intervals * result.cell.minutes
     steps = np.arange(result.cell.layout.intervals + 1)
-    for rule in rules:
-        tally = result.tallies.get(rule)
-        if tally is None:
-            continue
+    shown = [rule for rule in rules if rule in result.tallies]
+    for rule in shown:
+        tally = result.tallies[rule]
         colour, _ = _STYLES[rule]
         style = {SPRT: ":", NOISY_SPRT: "--"}.get(rule, "-")
         width = 2.2 if rule == ROLLGATE else 1.2
         axes.plot(steps * scale_of(result.cell), tally.reached(steps), style, color=colour, linewidth=width, label=rule)
     axes.set_title(result.cell.title.replace(", 200 requests a minute and arm", ""), fontsize=9, loc="left")
-    axes.set_xlim(0, end)
+    slowest = max(result.tallies[rule].at_rank(int(0.98 * result.tallies[rule].runs)) for rule in shown)
+    axes.set_xlim(0, min(end, 1.25 * slowest * scale_of(result.cell)))
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("minutes")
     axes.grid(alpha=0.25)
