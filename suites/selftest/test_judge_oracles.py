@@ -192,6 +192,11 @@ def test_a_contest_is_its_formula():
     contest = BinaryContest()
     contest.update(Counts(bad_c, n_c, bad_b, n_b), p_b=np.asarray(predicted), phi=phi)
     assert float(contest.log_e) == pytest.approx(math.log(total), rel=1e-12)
+    one = BinaryContest(bets=((2.3,), (1.0,)))
+    one.update(Counts(bad_c, n_c, bad_b, n_b), p_b=np.asarray(predicted))
+    first = float(one.log_e)
+    one.update(Counts(bad_c, n_c, bad_b, n_b), p_b=np.asarray(predicted), phi=1.0)
+    assert float(one.log_e) == pytest.approx(2 * first, rel=1e-12)
     for _ in range(2):
         contest.update(Counts(50, 50, 0, 60), p_b=np.asarray(predicted))
     assert float(contest.log_e) <= math.log(total) + 2 * CAP + 1e-12
@@ -237,10 +242,53 @@ def test_an_ordinal_contest_is_its_formula_and_finds_what_is_slower():
     one = OrdinalContest(bets=((shift,), (1.0,)))
     one.update(counts_c, counts_b, exceed=exceed, phi=2.0)
     assert float(one.log_e) == pytest.approx(min(expected / 2, CAP), rel=1e-9)
+    one.update(counts_c, counts_b, exceed=exceed)
+    assert float(one.log_e) == pytest.approx(min(expected / 2, CAP) + min(expected, CAP), rel=1e-9)
     slower, faster = OrdinalContest(), OrdinalContest()
     slower.update(counts_c, counts_b, exceed=exceed)
     faster.update(counts_b, 2 * counts_c, exceed=exceed)
     assert float(slower.log_e) > 0 > float(faster.log_e)
+
+
+def test_an_ordinal_contest_without_two_arms_says_nothing():
+    """Nobody served; one latency on one arm, which the null explains as well."""
+    exceed = np.array([0.9, 0.5, 0.4])
+    for counts_c, counts_b in (
+        ((0, 0, 0, 0), (0, 0, 0, 0)),
+        ((0, 0, 0, 1), (0, 0, 0, 0)),
+        ((0, 0, 0, 0), (1, 0, 0, 0)),
+    ):
+        contest = OrdinalContest()
+        contest.update(np.array(counts_c, dtype=float), np.array(counts_b, dtype=float), exceed=exceed)
+        assert float(contest.log_e) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_contests_of_many_rollouts_are_each_what_they_are_alone():
+    """Shares, classes and blocks, in arrays of six."""
+    rng = np.random.default_rng(8)
+    exceed = np.array([0.5, 0.1, 0.01])
+    many, ones = OrdinalContest((6,)), [OrdinalContest() for _ in range(6)]
+    binary, singles = BinaryContest((6,)), [BinaryContest() for _ in range(6)]
+    blocks, alone = BlockContest((6,), intervals=2), [BlockContest(intervals=2) for _ in range(6)]
+    for _ in range(6):
+        counts_c = rng.multinomial(20, [0.4, 0.4, 0.15, 0.05], size=6).astype(float)
+        counts_b = rng.multinomial(30, [0.5, 0.4, 0.09, 0.01], size=6).astype(float)
+        share = rng.uniform(0.01, 0.2, 6)
+        many.update(counts_c, counts_b, exceed=np.tile(exceed, (6, 1)), phi=np.full(6, 1.2))
+        both = Counts(counts_c[:, 3], 20, counts_b[:, 3], 30)
+        binary.update(both, p_b=share, phi=1.2)
+        blocks.update(both)
+        for row in range(6):
+            ones[row].update(counts_c[row], counts_b[row], exceed=exceed, phi=1.2)
+            single = Counts(counts_c[row, 3], 20, counts_b[row, 3], 30)
+            singles[row].update(single, p_b=share[row], phi=1.2)
+            alone[row].update(single)
+    assert many.log_e == pytest.approx([float(one.log_e) for one in ones])
+    assert binary.log_e == pytest.approx([float(one.log_e) for one in singles])
+    assert blocks.log_e == pytest.approx([float(one.log_e) for one in alone])
+    spread = BlockContest((3,), intervals=1)
+    spread.update(Counts(3, 10, 0, 30))
+    assert spread.log_e.shape == (3,)
 
 
 def test_classes_shifts_and_scores_are_what_they_say():
@@ -326,9 +374,23 @@ def test_a_block_bets_once_on_its_sums_and_not_where_the_candidate_serves_more()
     assert contest.blocks == 1
     assert float(contest.log_e) == pytest.approx(math.log1p(math.tanh(0.4 * (4 - 6 * 30 / 120))))
     before = float(contest.log_e)
-    for _ in range(3):
+    for seen in range(3):
+        assert contest.blocks == 1, seen
         contest.update(Counts(9, 60, 0, 40))
     assert (contest.blocks, float(contest.log_e)) == (2, before)
+
+
+@pytest.mark.parametrize(
+    "counts, expected",
+    [((5, 21, 0, 19), math.tanh(2 * (5 - 5 * 21 / 40))), ((5, 22, 0, 18), 0.0), ((1, 1, 0, 1), math.tanh(1.0)),
+     ((1, 1, 0, 9), math.tanh(1.8)), ((0, 0, 5, 9), 0.0), ((5, 9, 0, 0), 0.0), ((90, 100, 0, 100), 1 - 1e-6),
+     ((0, 100, 90, 100), -1 + 1e-6)],
+)  # fmt: skip
+def test_a_blocks_bet_is_bounded_and_needs_both_arms(counts: tuple[int, int, int, int], expected: float):
+    """At 52.5 % of the units, above; one unit each; one arm alone; as lopsided as can be."""
+    contest = BlockContest(intervals=1, scales=(2.0,))
+    contest.update(Counts(*counts))
+    assert float(contest.log_e) == pytest.approx(math.log1p(expected), abs=1e-9)
 
 
 def test_averages_of_evidence_are_averages_of_e_values():
@@ -417,6 +479,9 @@ def test_a_gap_separates_neighbours():
         without.update(one, 1.0)
     assert float(with_gap.value) == 0.0
     assert float(without.value) == pytest.approx(4.0)
+    without.gap()
+    without.update(1.0, 1.0)
+    assert float(without.value) == pytest.approx(4.0)
 
 
 def test_tempering_is_its_formula_and_never_strengthens():
@@ -435,9 +500,12 @@ def test_tempering_is_its_formula_and_never_strengthens():
     assert float(tempering(1.0, 0.25, n_c=0, n_b=0)) == 1.0
     p_b, n_c, n_b = np.asarray(0.02), np.asarray(100.0), np.asarray(300.0)
     assert float(BinaryContest.tempering(0.4, p_b, n_c, n_b)) == pytest.approx(1 + 1.5 * 0.4 * harmonic)
+    assert float(BinaryContest.tempering(0.4, p_b, n_c, n_b, halves)) == pytest.approx(1 + 1.5 * 0.75 * 0.4 * harmonic)
     spread = float(classes(NOMINAL) @ SCORES**2 - (classes(NOMINAL) @ SCORES) ** 2)
     expected = 1 + 1.5 * 0.4 * spread * 75
     assert float(OrdinalContest.tempering(0.4, NOMINAL, n_c, n_b)) == pytest.approx(expected)
+    halved = 1 + 1.5 * 0.75 * 0.4 * spread * 75
+    assert float(OrdinalContest.tempering(0.4, NOMINAL, n_c, n_b, halves)) == pytest.approx(halved)
 
 
 def test_past_shares_forget_by_half_lives_and_stay_inside():
@@ -453,6 +521,12 @@ def test_past_shares_forget_by_half_lives_and_stay_inside():
     assert float(past.value) == 0.97
     low = PastShares(prior=1e-9)
     assert float(low.value) == 2e-4
+    usual = PastShares()
+    assert float(usual.value) == pytest.approx(0.01)
+    usual.update(100.0, 200.0)
+    usual.update(0.0, 0.0)
+    kept = 0.5 ** (1 / 80)
+    assert float(usual.value) == pytest.approx((100 * kept + 2) / (200 * kept + 200))
 
 
 def test_past_rates_forget_by_their_memory_and_shrink_as_asked():
