@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from judge_streams import events, objective_of, verdict_on
 from scipy import integrate, optimize, stats
 
 from harness.judge.assignment import misrouting
@@ -24,6 +25,9 @@ from harness.judge.binomial import (
 from harness.judge.blocks import BlockContest
 from harness.judge.contest import NOMINAL, SCORES, BinaryContest, OrdinalContest, classes, combine, falling, shifted
 from harness.judge.dispersion import LongRunVariance, PastShares, binary_score, ordinal_score, tempering
+from harness.model.evidence import Evidence, Kind
+from harness.model.objective import Measure
+from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
@@ -411,6 +415,65 @@ def test_the_routers_evidence_gains_nothing_on_average_and_is_its_mixture(share:
         mixture = [stats.betabinom.pmf(n // 2, n, size * share, size * (1 - share)) for size in (20.0, 500.0)]
         expected = math.log(np.mean(mixture) / stats.binom.pmf(n // 2, n, share))
         assert float(misrouting(n, n // 2, share)) == pytest.approx(expected)
+
+
+ROUTER = objective_of(Measure.ASSIGNMENT, "assignment")
+
+
+def units(at: float, n: int, candidate: int, share: float) -> Evidence:
+    """Return one second of sessions first seen."""
+    return events("assignment", None, at, n, candidate, kind=Kind.ASSIGNMENT, share=share)
+
+
+def _power(share: float, doubled: float) -> float:
+    return doubled * math.log(doubled / share) + (1 - doubled) * math.log((1 - doubled) / (1 - share))
+
+
+def test_the_router_is_told_what_was_seen_and_how_many_more_would_do():
+    """By hand: the estimate is the excess in points, power adds up over shares, above one half the rest is halved."""
+    records = [units(0, 20, 4, 0.1), units(1, 10, 1, 0.1), units(2, 0, 0, 0.3), units(3, 8, 7, 0.8)]
+    judgement = verdict_on(ROUTER, records)
+    power = 30 * _power(0.1, 0.2) + 8 * _power(0.8, 0.9)
+    assert judgement.status is Status.INCONCLUSIVE
+    assert judgement.n == 38
+    assert judgement.estimate == pytest.approx(100 * (12 - (3 + 6.4)) / 38)
+    assert judgement.needed == math.ceil(38 * (13 - power) / power)
+    seen = "on the candidate: 5 of 30 at 10.0 %, 7 of 8 at 80.0 % asked"
+    assert judgement.reason == f"{seen}; too few to find even a doubled share"
+    assert verdict_on(ROUTER, [units(0, 1, 0, 0.1)]).needed == math.ceil((13 - _power(0.1, 0.2)) / _power(0.1, 0.2))
+
+
+def test_the_router_passes_when_a_doubled_share_would_have_been_found():
+    """13 expected: at 10 % that takes 293 sessions."""
+    least = math.ceil(13 / _power(0.1, 0.2))
+    judgement = verdict_on(ROUTER, [units(0, least, least // 10, 0.1)])
+    assert (judgement.status, judgement.needed) == (Status.PASS, None)
+    assert judgement.reason.endswith("% asked; a doubled share would have been found")
+    assert verdict_on(ROUTER, [units(0, least - 1, least // 10, 0.1)]).status is Status.INCONCLUSIVE
+    whole = verdict_on(ROUTER, [units(0, 5000, 5000, 1.0)])
+    wanted = 13 - 5000 * _power(0.999, 0.9995)
+    assert whole.needed == math.ceil(5000 * wanted / (13 - wanted))
+
+
+def test_a_router_that_misroutes_is_an_error_and_stays_one():
+    """At the first e-value of 1,000, by the mixture above; better sessions later do not clear it."""
+    least = next(n for n in range(1, 100) if float(misrouting(n, n, 0.1)) >= math.log(1000))
+    judgement = verdict_on(ROUTER, [units(0, least, least, 0.1), units(1, 4000, 0, 0.1)])
+    assert (judgement.status, judgement.needed) == (Status.ERROR, None)
+    assert judgement.reason.startswith(f"the router misroutes: on the candidate: {least} of ")
+    early = verdict_on(ROUTER, [units(0, least - 1, least - 1, 0.1)])
+    assert early.status is Status.INCONCLUSIVE
+
+
+def test_a_router_nobody_asked_anything_is_not_judged():
+    """No unit: inconclusive, at the end an error; another kind of record is corrupt."""
+    for final, status in ((False, Status.INCONCLUSIVE), (True, Status.ERROR)):
+        judgement = verdict_on(ROUTER, [units(0, 0, 0, 0.1), events("load", None, 0, 1)], final=final)
+        assert judgement.status is status
+        assert judgement.reason.startswith("no evidence: no unit of assignment was seen in a judged stage")
+    corrupt = verdict_on(ROUTER, [events("assignment", None, 0, 5, 1)])
+    assert corrupt.status is Status.ERROR
+    assert corrupt.reason == "corrupt evidence, assignment: assignment: expected assignments, found events"
 
 
 def _long_run(scores: np.ndarray, variances: np.ndarray, lags: int) -> float:
