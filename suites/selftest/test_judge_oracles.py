@@ -91,6 +91,14 @@ def test_evidence_above_a_limit_is_the_integral_that_it_claims_to_be(bad: int, n
     assert log_evidence_above(bad, n, limit) == pytest.approx(math.log(value) + logs(top), abs=1e-6)
 
 
+def test_evidence_at_the_limit_or_about_no_limit_is_none_or_certain():
+    """Exactly at the limit nothing speaks above it; above nothing at all a single bad one is proof."""
+    assert log_evidence_above(1, 20, 0.05) == -math.inf
+    assert log_evidence_above(0, 0, 0.05) == -math.inf
+    assert log_evidence_above(1, 20, 0.0) == math.inf
+    assert log_evidence_above(20, 20, 1.0) == -math.inf
+
+
 @pytest.mark.parametrize("limit, level", [(0.05, 0.05), (0.05, 0.03), (0.3, 0.3), (0.5, 0.45)])
 @pytest.mark.parametrize("alpha", [0.2, 0.05, 0.01])
 def test_the_chance_of_ever_alarming_at_the_limit_is_at_most_alpha(limit: float, level: float, alpha: float):
@@ -516,6 +524,10 @@ def test_scores_are_those_of_the_hypergeometric_law():
     assert float(ordinal) == pytest.approx(float(score))
     assert float(spread) == pytest.approx(float(variance))
     assert [float(v) for v in binary_score(0, 0, 0, 0)] == [0.0, 0.0]
+    rows_1, rows_2 = np.array([[33.0, 7.0], [1.0, 0.0], [1.0, 0.0]]), np.array([[45.0, 5.0], [0.0, 0.0], [0.0, 1.0]])
+    ordinals, spreads = ordinal_score(rows_1, rows_2, np.array([2.0, 3.0]))
+    assert ordinals == pytest.approx([float(score), 0.0, -0.5])
+    assert spreads == pytest.approx([float(variance), 0.0, 0.25])
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])

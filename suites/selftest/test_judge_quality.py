@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from judge_streams import gauge, objective_of, plan_of, verdict_on
 
 from harness.judge import Judge
-from harness.judge.scores import GRID, DifferenceBets, MeanBets, Scores
+from harness.judge.scores import GRID, Capital, DifferenceBets, MeanBets, Scores
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure, Objective
 from harness.model.status import Status
@@ -92,6 +92,73 @@ def test_a_difference_is_bet_on_fairly_whatever_the_level(level: float, effect: 
     assert sums[1, 1] <= 1 + 1e-12
     assert sums[0, 2] <= 1 + 1e-12
     assert sums[1, 0] <= 1 + 1e-12
+
+
+def _by_hand(points: np.ndarray, past_b: list[float], intervals: list[tuple[list[float], list[float]]]) -> np.ndarray:
+    """Return (above, below) of a difference's bets straight from the definition, at alpha 0.1."""
+    past_c, past_b, units = [], list(past_b), 0.0
+    logs = np.zeros((2, len(points)))
+    for scores_c, scores_b in intervals:
+        n_c, n_b = len(scores_c), len(scores_b)
+        units += n_c * n_b / (n_c + n_b)
+        variance = (_spread(past_c) + _spread(past_b)) / 2
+        wanted = np.sqrt(2 * np.log(2 / 0.1) / (max(units, 1) * np.log(1 + max(units, 1)) * variance))
+        wanted = min(wanted, 0.5 * (n_c + n_b) / max(n_c, n_b))
+        on_c, on_b = wanted * n_b / (n_c + n_b), wanted * n_c / (n_c + n_b)
+        for at, point in enumerate(points):
+            mean_b = (0.5 + sum(past_b)) / (1 + len(past_b))
+            mean_b = max(min(mean_b, 1 - point, 1.0), -point, 0.0)
+            for sign, row in ((1, 0), (-1, 1)):
+                logs[row, at] += sum(np.log(1 + sign * on_c * (x - mean_b - point)) for x in scores_c)
+                logs[row, at] += sum(np.log(1 - sign * on_b * (y - mean_b)) for y in scores_b)
+        past_c, past_b = past_c + scores_c, past_b + scores_b
+    return logs
+
+
+def _spread(past: list[float]) -> float:
+    """Return the variance with its guess; these tests' intervals before the last hold one score each."""
+    total, squares = 0.5, 0.25
+    for n, value in enumerate(past, start=1):
+        total += value
+        squares += (value - total / (n + 1)) ** 2
+    return squares / (len(past) + 1)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 2), (2, 9), (30, 1)])
+def test_a_differences_capital_is_its_definition(sizes: tuple[int, int]):
+    """After a baseline's past of two scores and an interval of one score each; supposed differences up to the whole."""
+    rng = np.random.default_rng(6)
+    points = np.array([-1.0, -0.9, -0.05, 0.0, 0.6, 1.0])
+    last = (list(rng.uniform(0.1, 0.9, sizes[0])), list(rng.uniform(0.1, 0.9, sizes[1])))
+    intervals = [([0.7], [0.95]), last]
+    bets = DifferenceBets(alpha=0.1, points=points)
+    for value in (0.9, 0.8):
+        bets.learn(exact(value))
+    for scores_c, scores_b in intervals:
+        bets.update(exact(*scores_c), exact(*scores_b))
+    above, below = _by_hand(points, [0.9, 0.8], intervals)
+    assert bets.capital.above == pytest.approx(above)
+    assert bets.capital.below == pytest.approx(below)
+    weight = sizes[0] * sizes[1] / sum(sizes)
+    expected = 0.5 * (0.7 - 0.95) + weight * (np.mean(last[0]) - np.mean(last[1]))
+    assert float(bets.difference) == pytest.approx(expected / (0.5 + weight))
+
+
+def test_an_interval_is_where_neither_gambler_ever_owned_two_over_alpha():
+    """At exactly that capital a mean is out; two streams at once; nothing out is the whole grid."""
+    capital = Capital(np.array([0.0, 0.25, 0.5, 0.75, 1.0]), (2,))
+    rich, poor = np.log(2 / 0.1), np.log(2 / 0.1) - 1e-9
+    capital.add(
+        np.array([[9.0, rich, poor, 0.0, 0.0], [poor, 0.0, 0.0, 0.0, 0.0]]),
+        np.array([[0.0, 0.0, 0.0, poor, rich], [0.0, 0.0, rich, 9.0, 9.0]]),
+    )
+    capital.add(np.full((2, 5), -5.0), np.full((2, 5), -5.0))
+    low, high = capital.interval(0.1)
+    assert low == pytest.approx([0.25, 0.0])
+    assert high == pytest.approx([1.0, 0.5])
+    assert capital.at(0.75) == 3
+    fresh = Capital(np.array([0.2, 0.8]), ())
+    assert [float(end) for end in fresh.interval(0.1)] == [0.2, 0.8]
 
 
 def _chance(k: int, n: int, p: float) -> float:
