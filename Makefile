@@ -6,7 +6,7 @@ PYTHON  ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gate test test-all lint format lock wheel images bench clean
+.PHONY: help setup gate test test-all lint format lock wheel images bench mutation clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -48,5 +48,10 @@ images:  ## build the container images
 bench: setup  ## time a gate by phase
 	$(BIN)/rollgate bench gate --system $(SYSTEM)
 
+mutation: setup  ## change the judge in small ways, one at a time, and list what no test notices (some 20 minutes)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python 'mutmut>=3.8,<4'
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 clean:  ## remove what was generated, .venv included; the cache folder stays
-	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist mutants .pytest_cache .ruff_cache .hypothesis .import_linter_cache
