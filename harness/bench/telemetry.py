@@ -20,8 +20,9 @@ from harness.model.status import Status
 
 SECONDS, RATE = 40, 500  # of a stream; requests a second and arm
 _NOTICED = 20  # seconds after which silence must be noticed
-_ERRORS, _LATENCY = "query.error", "query.latency"
-_MEASURED = (Source.CLIENT, Source.PROMETHEUS)
+_ERRORS, _WRONG, _LATENCY = "query.error", "query.wrong", "query.latency"
+_BOTH = (Source.CLIENT, Source.PROMETHEUS)
+_MEASURED = {_ERRORS: _BOTH, _WRONG: (Source.CLIENT,), _LATENCY: _BOTH}
 _BOUNDS = tuple(0.005 * 1.15**step for step in range(30))
 _STEPS_SLOWER = 6  # buckets up: 2.3 times as long
 _BEGAN = 1_000_000.0
@@ -48,10 +49,10 @@ def promoted(seed: np.random.SeedSequence, runs: int) -> list[Story]:
 
 def tell(rng: np.random.Generator) -> Story:
     """Draw a story."""
-    signal = _ERRORS if rng.random() < 0.5 else _LATENCY  # noqa: PLR2004 - even odds
+    signal = str(rng.choice(list(_MEASURED)))
     corruption = str(rng.choice(sorted(CORRUPTIONS)))
-    if rng.random() < 0.5:  # noqa: PLR2004
-        source = _MEASURED[int(rng.integers(2))]
+    if rng.random() < 0.5:  # noqa: PLR2004 - even odds
+        source = _MEASURED[signal][int(rng.integers(len(_MEASURED[signal])))]
         return Story(
             bad="",
             since=0,
@@ -65,7 +66,7 @@ def tell(rng: np.random.Generator) -> Story:
         bad=signal,
         since=int(rng.integers(0, SECONDS - _NOTICED)) if silent else 0,
         corruption=corruption,
-        targets=frozenset((source, signal) for source in _MEASURED),
+        targets=frozenset((source, signal) for source in _MEASURED[signal]),
         share=1.0 if silent else float(rng.uniform(0.02, 1.0)),
         arm=Arm.CANDIDATE if silent else list(Arm)[int(rng.integers(2))],
     )
@@ -120,16 +121,17 @@ def _second(story: Story | None, second: int, rng: np.random.Generator) -> Itera
         n=units, bad=int(rng.binomial(units, 0.5)), unit=Unit.SESSION, stage="50", share=0.5,
     )  # fmt: skip
     for arm in Arm:
-        worse = story is not None and arm is Arm.CANDIDATE and second >= story.since
-        rate = 0.15 if worse and story is not None and story.bad == _ERRORS else 0.005
-        shape = _bucket_shares(_STEPS_SLOWER if worse and story is not None and story.bad == _LATENCY else 0)
+        bad = story.bad if story is not None and arm is Arm.CANDIDATE and second >= story.since else ""
         n = int(rng.poisson(RATE))
-        bad, counts = int(rng.binomial(n, rate)), tuple(int(c) for c in rng.multinomial(n, shape))
-        for source in _MEASURED:
-            yield Evidence(
-                kind=Kind.EVENTS, source=source, signal=_ERRORS, arm=arm, start_s=start, end_s=start + 1, n=n, bad=bad,
-                stage="50", share=0.5,
-            )  # fmt: skip
+        counts = tuple(int(c) for c in rng.multinomial(n, _bucket_shares(_STEPS_SLOWER if bad == _LATENCY else 0)))
+        for signal in (_ERRORS, _WRONG):
+            violated = int(rng.binomial(n, 0.15 if bad == signal else 0.005))
+            for source in _MEASURED[signal]:
+                yield Evidence(
+                    kind=Kind.EVENTS, source=source, signal=signal, arm=arm, start_s=start, end_s=start + 1, n=n,
+                    bad=violated, stage="50", share=0.5,
+                )  # fmt: skip
+        for source in _MEASURED[_LATENCY]:
             yield Evidence(
                 kind=Kind.HISTOGRAM, source=source, signal=_LATENCY, arm=arm, start_s=start, end_s=start + 1, n=n,
                 bounds=_BOUNDS, counts=counts, stage="50", share=0.5,
@@ -198,7 +200,16 @@ _OBJECTIVES = (
         against=Against.BASELINE,
         threshold=2.0,
         unit="points",
-        sources=_MEASURED,
+        sources=_BOTH,
+    ),
+    Objective(
+        id="wrong",
+        requirement="wrong answers within 2 points of the baseline's",
+        signal=_WRONG,
+        measure=Measure.RATIO,
+        against=Against.BASELINE,
+        threshold=2.0,
+        unit="points",
     ),
     Objective(
         id="latency",
@@ -209,7 +220,7 @@ _OBJECTIVES = (
         threshold=60.0,
         unit="%",
         quantile=0.95,
-        sources=_MEASURED,
+        sources=_BOTH,
     ),
     Objective(
         id="metrics",

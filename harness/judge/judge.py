@@ -68,7 +68,8 @@ class Judge:
             Source.CLIENT: Instrument("the load generator", _RECOVERY, strict_end=True),
             Source.PROMETHEUS: Instrument("Prometheus", _RECOVERY),
         }
-        self._newest: dict[str, float] = {}  # signal -> the end of Prometheus' newest record of the candidate
+        # The end of the newest record in which a source saw anything of the candidate, by signal.
+        self._newest: dict[tuple[Source, str], float] = {}
         self._seats = _seats(_by_policy(objectives, plan), plan, self._book, self._gating)
         self._pool = Pool(self._seats)
         self._routes: dict[tuple[Source, str], list[Seat]] = {}
@@ -96,8 +97,9 @@ class Judge:
     def _route(self, record: Evidence) -> None:
         if record.signal in _REPORTS:
             self._instruments[_REPORTS[record.signal]].observe(record)
-        if record.source is Source.PROMETHEUS and record.arm is Arm.CANDIDATE:
-            self._newest[record.signal] = max(record.end_s, self._newest.get(record.signal, record.end_s))
+        if record.arm is Arm.CANDIDATE and (record.n or record.kind is Kind.GAUGE):
+            key = record.source, record.signal
+            self._newest[key] = max(record.end_s, self._newest.get(key, record.end_s))
         root = record.signal.split(".", 1)[0]
         if record.source is Source.PROBE and record.kind is not Kind.GAUGE:
             self._book.observe(record)
@@ -166,21 +168,22 @@ class Judge:
             return replace(finding, status=Status.ERROR, reason=f"{finding.reason}; {instrument.name} never reported")
         age = self._frozen(seat, look) if finding.status is Status.PASS else 0.0
         if age:
-            reason = (
-                f"Prometheus has nothing newer of the candidate than {age:.0f} s ago; before that: {finding.reason}"
-            )
+            silent = f"{instrument.name} saw nothing of the candidate for the last {age:.0f} s"
+            reason = f"{silent}; before that: {finding.reason}"
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         return finding
 
     def _frozen(self, seat: Seat, look: Look) -> float:
-        """Return the age, s, of Prometheus' newest record of the candidate where it is too old to pass on, else 0.
+        """Return the age, s, of what a source last saw of the candidate where it is too old to pass on, else 0.
 
-        Old is what exceeds 15 s, ten looks, and four usual scrapes (of 15 s, divided by the time scale).
+        Old is what exceeds 15 s, ten looks, and four usual scrapes (of 15 s, divided by the time scale). Counters
+        that stand still are as old as what they last counted.
         """
         statistical = seat.terms.objective.measure in _STATISTICAL
-        if seat.source is not Source.PROMETHEUS or not statistical or look.stage in UNJUDGED_STAGES:
+        if not statistical or look.stage in UNJUDGED_STAGES:
             return 0.0
-        newest = max((self._newest[signal] for signal in seat.signals if signal in self._newest), default=look.at)
+        keys = [(seat.source, signal) for signal in seat.signals]
+        newest = max((self._newest[key] for key in keys if key in self._newest), default=look.at)
         plan = self._plan
         age = look.at - newest
         old = max(_FROZEN_S, _FROZEN_LOOKS * plan.look_s, _FROZEN_SCRAPES_S / plan.time_scale)

@@ -191,17 +191,20 @@ def test_what_prometheus_last_saw_of_the_candidate_long_ago_is_no_pass(
     judge.observe([*both, *later, *collections("+" * 10)])
     found = judge.look(at=10.0 + age, stage="50", final=final)[0]
     assert found.status is status
-    assert ("nothing newer of the candidate" in found.reason) is (status is Status.INCONCLUSIVE)
+    assert ("saw nothing of the candidate for the last" in found.reason) is (status is Status.INCONCLUSIVE)
 
 
-def test_frozen_series_do_not_hide_a_failure_and_bind_prometheus_alone():
-    """What failed stays failed; the client's own numbers are not Prometheus'."""
+@pytest.mark.parametrize("still", [(), (0, 0)], ids=["no record", "counters that stand still"])
+def test_a_source_that_saw_nothing_for_long_is_no_pass_hides_no_failure_and_binds_itself_alone(still: tuple[int, ...]):
+    """The client falls silent; Prometheus goes on. What failed stays failed."""
     objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.CLIENT, Source.PROMETHEUS))
-    for bad, wanted in ((0, {"client": Status.PASS, "prometheus": Status.INCONCLUSIVE}),
+    for bad, wanted in ((0, {"client": Status.INCONCLUSIVE, "prometheus": Status.PASS}),
                         (40, {"client": Status.FAIL, "prometheus": Status.FAIL})):  # fmt: skip
         judge = Judge([objective], plan_of(time_scale=15.0))
         judge.observe([events("q.error", arm, 0.0, 400, bad if arm is C else 0, source=source)
                        for source in objective.sources for arm in (B, C)])  # fmt: skip
+        judge.observe([events("q.error", C, 99.0, *still) for _ in still[:1]])
+        judge.observe([events("q.error", C, 99.0, 400, bad, source=Source.PROMETHEUS)])
         assert {j.source: j.status for j in judge.look(at=100.0, stage="50", final=False)} == wanted
 
 
