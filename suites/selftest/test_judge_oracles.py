@@ -309,6 +309,8 @@ def test_classes_shifts_and_scores_are_what_they_say():
     assert shifted(NOMINAL, 0.0) == pytest.approx(classes(NOMINAL))
     moved = stats.norm.sf(stats.norm.isf(NOMINAL) - 0.6)
     assert shifted(NOMINAL, 0.6) == pytest.approx(-np.diff([1.0, *moved, 0.0]))
+    extreme = shifted(np.array([1.0, 0.5, 0.0]), 0.2)
+    assert extreme == pytest.approx(shifted(np.array([1 - 1e-4, 0.5, 1e-4]), 0.2))
     assert pytest.approx(np.log(shifted(NOMINAL, 0.1) / classes(NOMINAL)) / 0.1) == SCORES
     assert np.all(np.diff(SCORES) > 0)
     assert falling(np.array([0.2, 0.3, 0.0])) == pytest.approx([0.2, 0.196, 1e-4])
@@ -342,6 +344,71 @@ def _two(
         past_c.update(bad_c, n)
         past_b.update(bad_b, n)
     return float(bets.log_e)
+
+
+def _bet(p_c: float, p_b: float, margin: float, counts: tuple[int, int, int, int]) -> float:
+    """Return the log e-value of (p_c, p_b) against its nearest null, found by scipy."""
+    bad_c, n_c, bad_b, n_b = counts
+
+    def slope(q: float) -> float:
+        return n_c * (q + margin - p_c) / ((q + margin) * (1 - q - margin)) + n_b * (q - p_b) / (q * (1 - q))
+
+    q = optimize.brentq(slope, 1e-12, 1 - margin - 1e-12, xtol=1e-15)
+    arms = ((bad_c, n_c, p_c, q + margin), (bad_b, n_b, p_b, q))
+    return sum(k * math.log(p / at) + (n - k) * math.log((1 - p) / (1 - at)) for k, n, p, at in arms)
+
+
+@pytest.mark.parametrize("past_c", [0.005, 0.04, 0.0699, 0.0701, 0.3])
+@pytest.mark.parametrize("phi", [1.0, 1.7])
+def test_within_is_the_average_of_its_two_bets(past_c: float, phi: float):
+    """Equal shares, and the candidate's own past rate, which says nothing once it lies beyond the margin."""
+    counts = (1, 40, 2, 60)
+    bets = Within()
+    bets.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05, phi=phi)
+    own = _bet(past_c, 0.02, 0.05, counts) / phi if past_c < 0.07 else 0.0
+    expected = (math.exp(_bet(0.02, 0.02, 0.05, counts) / phi) + math.exp(own)) / 2
+    assert float(bets.log_e) == pytest.approx(math.log(expected), rel=1e-6)
+    usual, plain = Within(), Within()
+    usual.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05)
+    plain.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05, phi=1)
+    assert float(usual.log_e) == float(plain.log_e)
+
+
+def test_within_says_nothing_where_the_margin_leaves_nothing_to_be_beyond():
+    """A baseline at 60 % with a margin of 40 points and more; a candidate's rate of 0."""
+    for margin in (0.4, 0.6, 1.2):
+        bets = Within()
+        bets.update(Counts(1, 40, 30, 60), p_b=0.6, past_c=0.5, margin=margin)
+        assert float(bets.log_e) == 0.0
+    bets = Within()
+    bets.update(Counts(0, 40, 1, 60), p_b=0.02, past_c=0.0, margin=0.05)
+    expected = (math.exp(_bet(0.02, 0.02, 0.05, (0, 40, 1, 60))) + 1) / 2
+    assert float(bets.log_e) == pytest.approx(math.log(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("past_c", [0.02, 0.0701, 0.3, 1.0])
+@pytest.mark.parametrize("phi", [1.0, 1.7])
+def test_excess_is_the_average_of_its_five_bets(past_c: float, phi: float):
+    """Four multiples of the margin's odds, and the candidate's own past rate where it lies beyond the margin."""
+    counts = (6, 40, 2, 60)
+    bets = Excess()
+    bets.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05, phi=phi)
+    odds = [multiple * 0.07 / 0.93 for multiple in (1.6, 2.3, 3.5, 5.5)]
+    logs = [min(_bet(o / (1 + o), 0.02, 0.05, counts) / phi, 1.5) for o in odds]
+    logs.append(min(_bet(past_c, 0.02, 0.05, counts) / phi, 1.5) if 0.07 < past_c < 1 else 0.0)
+    assert float(bets.log_e) == pytest.approx(math.log(np.mean(np.exp(logs))), rel=1e-6)
+    assert float(bets.peak) == pytest.approx(max(0.0, float(bets.log_e)))
+    usual, plain = Excess(), Excess()
+    usual.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05)
+    plain.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05, phi=1)
+    assert float(usual.log_e) == float(plain.log_e)
+
+
+def test_excess_says_nothing_where_nothing_can_be_beyond():
+    """The baseline and the margin make up the whole."""
+    bets = Excess()
+    bets.update(Counts(40, 40, 30, 60), p_b=0.6, past_c=0.9, margin=0.5)
+    assert float(bets.log_e) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_bets_gain_where_their_null_is_wrong():
@@ -567,6 +634,8 @@ def test_tempering_is_its_formula_and_never_strengthens():
     assert float(tempering(0.4, 0.02 * 0.98, n_c=100, n_b=300, halves=halves)) == pytest.approx(
         1 + 1.5 * 0.75 * 0.4 * harmonic
     )
+    single = (np.asarray(1.0), np.asarray(0.0))
+    assert float(tempering(0.4, 0.25, n_c=1, n_b=1, halves=single)) == pytest.approx(1 + 1.5 * 0.4 * 0.25 / 2)
     lopsided = (np.asarray(300.0), np.asarray(0.0))
     assert float(tempering(0.4, 0.02, n_c=100, n_b=300, halves=lopsided)) == pytest.approx(
         float(tempering(0.4, 0.02, n_c=100, n_b=300))
