@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.bench import plots, table
+from harness.bench import example, plots, table
 from harness.bench.cells import Cell, Standing, Tier
 from harness.bench.outcome import Reading, regressions
 from harness.bench.runner import Result, chunks, run
@@ -41,6 +41,7 @@ def bench_judge(
     if tables is not None:
         table.write(results, tier, tables)
         plots.write(results, tables)
+        example.write(tables / "example.png")
     return _say(results, worse, compared=bool(before), echo=echo)
 
 
