@@ -1,6 +1,7 @@
 """The worked example of docs/judging.md says what the page says of it."""
 
 import pytest
+
 from harness.bench import example
 
 pytestmark = pytest.mark.selftest
