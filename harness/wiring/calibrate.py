@@ -63,7 +63,7 @@ class _Watch:
             self._began = event.at
         elif isinstance(event, Looked) and self._began is not None:
             now = self._there + max(0.0, (event.at - self._began) / self._asked.plan.interval_s)
-            self._progress.collected(now, self._asked.intervals, left_s(self._asked, now))
+            self._progress.collected(now, self._asked.intervals, left_s(self._asked, now, running=True))
 
     def close(self) -> None:
         """Nothing is open."""

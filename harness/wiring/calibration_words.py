@@ -62,10 +62,10 @@ def calibrator_of(asked: Asked, kept: Kept) -> Calibrator:
     return measured(asked.system.objectives, asked.plan, [chunk.records for chunk in kept.chunks])
 
 
-def left_s(asked: Asked, there: float) -> float:
-    """Return about how long the rest takes, s."""
+def left_s(asked: Asked, there: float, *, running: bool = False) -> float:
+    """Return about how long the rest takes, s; a chunk that is `running` has been brought up already."""
     wanting = max(0.0, asked.intervals - there)
-    chunks = math.ceil(wanting / CHUNK)
+    chunks = math.ceil(wanting / CHUNK) - (running and wanting > 0)
     return wanting * asked.plan.interval_s + chunks * (_UP_S + asked.plan.warmup_s)
 
 

@@ -317,7 +317,8 @@ def test_status_says_what_is_there_and_starts_nothing(system: Path, bench: Bench
     assert any("0 of 80 intervals" in line for line in told.lines)
     assert any("wanted: 80 more, about 2 min" in line for line in told.lines)
     assert any("not calibrated" in line for line in told.lines)
-    assert left_s(asked(system), 80) == 0
+    assert left_s(asked(system), 80) == left_s(asked(system), 80, running=True) == 0
+    assert left_s(asked(system), 70, running=True) == 10
 
 
 @pytest.mark.parametrize("intervals", [0, -1])
