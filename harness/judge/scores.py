@@ -95,10 +95,7 @@ class Capital:
         rich = math.log(2 / alpha)
         first = (self.peak_above >= rich).sum(axis=-1)  # points from the left that are too small
         last = (self.peak_below >= rich).sum(axis=-1)  # points from the right that are too large
-        low = np.where(first > 0, self.points[np.maximum(first - 1, 0)], self.points[0])
-        top = len(self.points) - last
-        high = np.where(last > 0, self.points[np.minimum(top, len(self.points) - 1)], self.points[-1])
-        return low, high
+        return self.points[np.maximum(first, 1) - 1], self.points[-np.maximum(last, 1)]
 
     def at(self, value: float) -> int:
         """Return the index of a point; it must be one."""
@@ -172,7 +169,7 @@ class DifferenceBets:
         wanted = stake(variance, self._units + units, self._alpha)
         wanted = np.minimum(wanted, _MOST * both / np.maximum(np.maximum(n_c, n_b), 1))
         on_c, on_b = (wanted * n_b / both)[..., None], (wanted * n_c / both)[..., None]
-        mean_b = np.clip(self._past_b.mean[..., None], np.maximum(0.0, -points), np.minimum(1.0, 1 - points))
+        mean_b = np.clip(self._past_b.mean[..., None], -points, 1 - points)  # both means in [0, 1]
         mean_c = mean_b + points
         above = _gain(candidate.low, candidate.counts, mean_c, on_c)
         above = above + _gain(baseline.high, baseline.counts, mean_b, -on_b)

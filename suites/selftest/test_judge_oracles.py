@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from judge_streams import events, objective_of, verdict_on
+from judge_streams import events, latencies, objective_of, plan_of, verdict_on
 from scipy import integrate, optimize, stats
 
+from harness.judge import Judge
 from harness.judge.assignment import misrouting
 from harness.judge.bets import CAP, Counts, Excess, PastRate, Within, log_mean_exp, nearest
 from harness.judge.binomial import (
@@ -25,8 +27,9 @@ from harness.judge.binomial import (
 from harness.judge.blocks import BlockContest
 from harness.judge.contest import NOMINAL, SCORES, BinaryContest, OrdinalContest, classes, combine, falling, shifted
 from harness.judge.dispersion import LongRunVariance, PastShares, binary_score, ordinal_score, tempering
-from harness.model.evidence import Evidence, Kind
-from harness.model.objective import Measure
+from harness.judge.ratio import Standardised, more_to_reach
+from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.objective import Against, Measure
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -549,6 +552,237 @@ def test_a_router_nobody_asked_anything_is_not_judged():
     corrupt = verdict_on(ROUTER, [events("assignment", None, 0, 5, 1)])
     assert corrupt.status is Status.ERROR
     assert corrupt.reason == "corrupt evidence, assignment: assignment: expected assignments, found events"
+
+
+NUMBER = objective_of(Measure.RATIO, "q.error", 5, "%")
+SLOW = objective_of(Measure.QUANTILE, "q.latency", 50, "ms", quantile=0.9)
+POINT = objective_of(Measure.RATIO, "q.error", 2, "points", against=Against.BASELINE)
+C, B = Arm.CANDIDATE, Arm.BASELINE
+
+
+def test_a_share_a_little_above_its_number_is_told_by_hand():
+    """7 of 100 at a limit of 5 %: neither failed nor passed, whatever the baseline; counts, bounds and words."""
+    judgement = verdict_on(NUMBER, [events("q.error", C, 0, 60, 4), events("q.error", C, 1, 40, 3)])
+    low, high = (stats.beta.ppf(0.01, 7, 94), stats.beta.ppf(0.99, 8, 93))
+    assert (judgement.status, judgement.n, judgement.needed) == (Status.INCONCLUSIVE, 100, None)
+    assert judgement.estimate == pytest.approx(7.0)
+    assert judgement.interval == pytest.approx((100 * low, 100 * high))
+    bound = f"at most {100 * high:.1f} % at 99 % confidence, not yet within the limit"
+    assert judgement.reason == f"candidate 7 of 100 (7.0 %) violations, limit 5.0 %: {bound}"
+
+
+def test_a_share_within_its_number_says_how_many_more_would_do():
+    """1 of 60: about 66 more at that rate, counted by the exact bound."""
+    judgement = verdict_on(NUMBER, [events("q.error", C, 0, 60, 1)])
+    assert judgement.needed == needed_to_pass(1, 60, 0.05, 0.99)
+    assert judgement.reason.startswith("candidate 1 of 60 (1.7 %) violations, limit 5.0 %: at most ")
+    assert judgement.reason.endswith(f"limit; about {judgement.needed} more requests of the candidate would settle it")
+    passed = verdict_on(NUMBER, [events("q.error", C, 0, 900, 1)])
+    assert (passed.status, passed.needed) == (Status.PASS, None)
+
+
+def test_a_number_without_a_request_is_not_judged():
+    """Not at the end either, where the instrument did report."""
+    records = [events("q.error", B, 0, 60, 1), events("load", None, 0, 1)]
+    for final in (False, True):
+        judgement = verdict_on(NUMBER, records, final=final)
+        assert judgement.status is Status.INCONCLUSIVE
+        assert judgement.reason == "no evidence: no request of the candidate was counted in a judged stage"
+
+
+@pytest.mark.parametrize(
+    "baseline, status",
+    [
+        ([("25", 400, 4), ("50", 400, 4)], Status.FAIL),
+        ([("25", 400, 16), ("50", 400, 24)], Status.ERROR),  # over all within, in the newest stage not
+        ([("25", 400, 60), ("50", 400, 4)], Status.ERROR),  # in the newest stage within, over all not
+        ([("25", 400, 20), ("50", 400, 20)], Status.FAIL),  # at the limit is within
+        ([("25", 0, 0), ("50", 0, 0)], Status.FAIL),
+        ([("50", 20, 0), ("50", 20, 3)], Status.ERROR),  # one stage in two intervals
+        ([("50", 20, 2), ("50", 20, 0)], Status.FAIL),
+    ],
+)
+def test_what_the_baseline_misses_over_all_or_in_the_newest_stage_is_not_the_releases(
+    baseline: list[tuple[str, int, int]], status: Status
+):
+    """The candidate's 15 % of 800 against 5 %."""
+    stages = [events("q.error", B, at, n, bad, stage=stage) for at, (stage, n, bad) in enumerate(baseline)]
+    candidate = [events("q.error", C, at, 400, 60, stage=stage) for at, stage in enumerate(("25", "50"))]
+    judgement = verdict_on(NUMBER, [*stages, *candidate])
+    assert judgement.status is status, judgement.reason
+    n, bad = sum(n for _, n, _ in baseline), sum(bad for _, _, bad in baseline)
+    seen = f"{bad} of {n} ({100 * bad / n:.1f} %)" if n else "0 of 0"
+    if status is Status.FAIL:
+        words = f"candidate 120 of 800 (15.0 %) violations, limit 5.0 %: above it beyond chance; baseline {seen}"
+    else:
+        words = (
+            f"candidate 120 of 800 (15.0 %) violations, limit 5.0 %; the baseline misses it too: {seen}: the machine"
+        )
+    assert judgement.reason.startswith(words)
+
+
+@pytest.mark.parametrize("bad, status", [(30, Status.ERROR), (4, Status.PASS)])
+def test_a_baseline_that_surely_misses_a_number_makes_a_poor_candidate_an_error(bad: int, status: Status):
+    """The baseline's 15 %; a candidate of 7.5 %, not surely above, and a good one."""
+    records = [events("q.error", B, 0, 400, 60), events("q.error", C, 0, 400, bad)]
+    assert verdict_on(NUMBER, records).status is status
+
+
+@pytest.mark.parametrize("comparator", [">", ">="])
+def test_an_availability_is_the_complement_of_its_violations(comparator: str):
+    """At least 95 % well is at most 5 % bad; 100 %, 150 % or nothing is no number to be held to."""
+    records = [events("q.error", C, 0, 60, 4), events("q.error", C, 1, 40, 3)]
+    upward = replace(NUMBER, threshold=95, comparator=comparator)
+    assert verdict_on(upward, records).reason == verdict_on(NUMBER, records).reason
+    for threshold in (0, 100, 150):
+        for direction in ("<=", comparator):
+            with pytest.raises(ValueError, match="strictly between 0 and 100"):
+                Judge([replace(NUMBER, threshold=threshold, comparator=direction)], plan_of())
+
+
+@pytest.mark.parametrize("unit, scale", [("ms", 1000.0), ("s", 1.0)])
+def test_a_quantile_against_a_number_is_bracketed_by_bucket_bounds(unit: str, scale: float):
+    """200 latencies: 12 above 50 ms of 20 allowed; p90 lies between 20 and 50 ms, shown within 20 and 100."""
+    bounds = np.array([0.01, 0.02, 0.05, 0.1, 0.2])
+    seconds = [0.005] * 40 + [0.015] * 120 + [0.03] * 28 + [0.07] * 8 + [0.15] * 4
+    objective = replace(SLOW, threshold=0.05 * scale, unit=unit)
+    judgement = verdict_on(objective, [latencies("q.latency", C, 0, seconds, bounds)])
+    assert judgement.estimate == pytest.approx(scale * 0.02 * (0.05 / 0.02) ** (20 / 28))
+    above = {bound: sum(s > bound for s in seconds) for bound in bounds}
+    high = next(b for b in bounds if stats.binom.cdf(above[b], 200, 0.1) <= 0.01)
+    low = [b for b in bounds if stats.binom.sf(above[b] - 1, 200, 0.1) <= 0.01][-1]
+    assert judgement.interval == pytest.approx((scale * low, scale * high))
+    assert judgement.reason.startswith("candidate 12 of 200 (6.0 %) answers slower than 50 ms, limit 10.0 %")
+    few = verdict_on(objective, [latencies("q.latency", C, 0, seconds[::40], bounds)])
+    assert few.interval is None
+    slow = verdict_on(objective, [latencies("q.latency", C, 0, [0.5] * 50, bounds)])
+    assert (slow.estimate, slow.interval) == (None, None)
+    quick = verdict_on(objective, [latencies("q.latency", C, 0, [0.005] * 200, bounds)])
+    assert (quick.status, quick.interval) == (Status.PASS, None)
+
+
+def test_shares_of_two_arms_are_weighed_interval_by_interval():
+    """By hand: three common intervals, one of an arm alone that counts in the sums only."""
+    rows = [(3, 30, 1, 60), (2, 50, 4, 20), (0, 10, 0, 15), (9, 40, 0, 0)]
+    seen = Standardised()
+    assert (seen.difference, seen.interval(0.95)) == (0.0, (-1.0, 1.0))
+    for row in rows:
+        seen.add(Counts(*row))
+    assert (seen.bad_c, seen.n_c, seen.bad_b, seen.n_b) == (14, 130, 5, 95)
+    weights = np.array([n_c * n_b / (n_c + n_b) for _, n_c, _, n_b in rows[:3]])
+    shares_c = np.array([bad / n for bad, n, _, _ in rows[:3]])
+    shares_b = np.array([bad / n for _, _, bad, n in rows[:3]])
+    share_c, share_b = (float(weights @ shares / weights.sum()) for shares in (shares_c, shares_b))
+    sizes = [float(weights.sum() ** 2 / (weights**2 / np.array(n)).sum()) for n in ((30, 50, 10), (60, 20, 15))]
+    assert seen.difference == pytest.approx(share_c - share_b)
+    assert seen.interval(0.95) == pytest.approx(newcombe((share_c, sizes[0]), (share_b, sizes[1]), 0.95))
+
+
+def _rollout(rows: Sequence[tuple[int, int, int, int]], **changes: object) -> list[Evidence]:
+    return [
+        events("q.error", arm, at, n, bad, **changes)
+        for at, (bad_c, n_c, bad_b, n_b) in enumerate(rows)
+        for arm, n, bad in ((B, n_b, bad_b), (C, n_c, bad_c))
+    ]
+
+
+def _proof(rows: Sequence[tuple[int, int, int, int]], warm: tuple[int, int] = (0, 0)) -> tuple[float, float]:
+    """Return the log evidence (within, the highest of excess) of a margin of 2 points, step by step."""
+    within, excess, past_b, past_c = Within(), Excess(), PastRate(), PastRate()
+    past_b.update(*warm)
+    for bad_c, n_c, bad_b, n_b in rows:
+        p_b = past_b.rate
+        own = past_c.towards(p_b)
+        for bets in (within, excess):
+            bets.update(Counts(bad_c, n_c, bad_b, n_b), p_b=p_b, past_c=own, margin=0.02)
+        past_c.update(bad_c, n_c)
+        past_b.update(bad_b, n_b)
+    return float(within.log_e), float(excess.peak)
+
+
+def test_a_comparison_is_told_by_hand():
+    """Not settled: estimate, interval, evidence and how much more of it is wanted; none can be told once it is lost."""
+    rows = [(0, 60, 1, 60), (1, 50, 1, 70), (0, 60, 0, 60), (9, 9, 9, 9)]
+    judgement = verdict_on(POINT, _rollout(rows), plan=plan_of(interval_s=1.0))
+    seen = Standardised()
+    for row in rows:
+        seen.add(Counts(*row))
+    proof, _ = _proof(rows)
+    rest = [rows[0], rows[1], rows[2]]
+    early, _ = _proof(rest)
+    assert judgement.status is Status.INCONCLUSIVE
+    before = verdict_on(POINT, _rollout(rest))
+    low, high = Standardised(), None
+    for row in rest:
+        low.add(Counts(*row))
+    high = low.interval(0.99)
+    assert before.estimate == pytest.approx(100 * low.difference)
+    assert before.interval == pytest.approx((100 * high[0], 100 * high[1]))
+    assert before.n == 360
+    assert early > 0
+    assert before.needed == math.ceil((-math.log(0.01) - early) * 360 / early)
+    assert before.reason == (
+        f"candidate 1 of 170 (0.59 %) against baseline 2 of 190 (1.1 %) in the same intervals, "
+        f"{100 * low.difference:+.2f} points: neither within nor beyond the margin of 2 points; "
+        f"about {before.needed} more requests would settle it"
+    )
+    assert proof < 0
+    assert judgement.needed is None
+    assert judgement.reason.endswith("neither within nor beyond the margin of 2 points")
+
+
+def test_a_comparison_fails_with_its_evidence_in_words():
+    """The powers of ten of what was reached and of what rolls back."""
+    rows = [(6, 40, 0, 40)] * 8
+    judgement = verdict_on(POINT, _rollout(rows))
+    _, peak = _proof(rows)
+    assert judgement.status is Status.FAIL
+    assert judgement.needed is None
+    assert f"+15.00 points: beyond the margin of 2 points (e-value 10^{peak / math.log(10):.1f}" in judgement.reason
+    assert judgement.reason.endswith(", rolls back at 10^2.0)")
+
+
+def test_the_baselines_warm_up_guides_the_bets_and_the_candidates_does_not():
+    """By the evidence wanted, which tells the predicted share."""
+    rows = [(0, 60, 1, 60), (1, 50, 1, 70), (0, 60, 0, 60)]
+    warm = [events("q.error", B, -5, 500, 20, stage="warmup")]
+    judgement = verdict_on(POINT, [*warm, *_rollout(rows)])
+    proof, _ = _proof(rows, (20, 500))
+    assert judgement.needed == (math.ceil((-math.log(0.01) - proof) * 360 / proof) if proof > 0 else None)
+    assert verdict_on(POINT, _rollout(rows)).needed != judgement.needed
+    for arm, stage in ((C, "warmup"), (B, "smoke"), (C, "smoke"), (B, "")):
+        other = [events("q.error", arm, -5, 500, 20, stage=stage)]
+        assert verdict_on(POINT, [*other, *_rollout(rows)]) == verdict_on(POINT, _rollout(rows))
+
+
+def test_a_comparison_needs_both_arms_and_says_so():
+    """Nothing at all, and an arm that counted nobody; at the end, too, where the instrument did report."""
+    for rows in ([], [(0, 60, 0, 0)] * 3, [(0, 0, 0, 60)] * 3):
+        for final in (False, True):
+            records = [*_rollout(rows), events("load", None, 0, 1)]
+            judgement = verdict_on(POINT, records, final=final)
+            assert judgement.status is Status.INCONCLUSIVE
+            assert judgement.reason == "no evidence: no interval in which both arms served"
+
+
+@pytest.mark.parametrize("threshold, unit, fits", [
+    (0, "points", True), (0.5, "points", True), (99.5, "points", True), (100, "points", False),
+    (100.5, "points", False), (-0.5, "points", False), (2, "%", False),
+])  # fmt: skip
+def test_a_margin_is_in_points_from_nothing_to_less_than_all(threshold: float, unit: str, *, fits: bool):
+    """Anything else is refused when the judge is made."""
+    objective = replace(POINT, threshold=threshold, unit=unit)
+    if fits:
+        assert Judge([objective], plan_of())
+        return
+    with pytest.raises(ValueError, match="margin in points"):
+        Judge([objective], plan_of())
+
+
+@pytest.mark.parametrize("proof, more", [(2.0, 131), (0.5, 822), (0.0, None), (-1.0, None)])
+def test_what_is_yet_to_come_is_extrapolated_from_what_came(proof: float, more: int | None):
+    """100 units brought `proof` of the 4.61 wanted."""
+    assert more_to_reach(proof, math.log(100), 100) == more
 
 
 def _long_run(scores: np.ndarray, variances: np.ndarray, lags: int) -> float:

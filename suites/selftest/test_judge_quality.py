@@ -124,7 +124,7 @@ def _spread(past: list[float]) -> float:
     return squares / (len(past) + 1)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1), (3, 2), (2, 9), (30, 1)])
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 2), (2, 9), (30, 1), (60, 50)])
 def test_a_differences_capital_is_its_definition(sizes: tuple[int, int]):
     """After a baseline's past of two scores and an interval of one score each; supposed differences up to the whole."""
     rng = np.random.default_rng(6)
