@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -138,3 +139,20 @@ def test_a_file_that_is_no_model_stops_the_start(tmp_path: Path):
     for path in (tmp_path / "no.gguf", tmp_path / "missing.gguf"):
         with pytest.raises(SettingError, match="cannot be loaded"):
             build(Environment({"OLLAMA_MODEL_FILE": str(path)}))
+
+
+_OPEN_AND_CLOSE = """
+import os, sys
+from pathlib import Path
+from rollgate_ollama_facade.engine import Engine, ModelFile
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+for _ in range(10):
+    Engine(ModelFile.read(Path(sys.argv[1])), parallel=2, context=256, threads=1).close()
+"""
+
+
+def test_an_engine_closed_right_after_its_start_ends(model_file: Path):
+    """On one core its loop starts late: unloading it before that never ended. In a process that can be ended."""
+    done = subprocess.run([sys.executable, "-c", _OPEN_AND_CLOSE, str(model_file)], timeout=60, check=False)
+    assert done.returncode == 0

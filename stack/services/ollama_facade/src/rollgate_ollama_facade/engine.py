@@ -85,6 +85,9 @@ class Engine:
         params.hostnames = ["127.0.0.1"]
         self.model = model
         self._server = xllamacpp.Server(params)
+        # Its constructor returns before its loop runs, and a server unloaded before that never ends: one answered
+        # request shows that the loop runs.
+        self._server.handle_completions({"prompt": "a", "n_predict": 1})
         self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="llama")
 
     async def complete(self, body: dict[str, Any], *, chat: bool) -> Completion:
