@@ -6,7 +6,7 @@ PYTHON  ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gate test test-all lint format lock wheel images bench mutation clean
+.PHONY: help setup gate test test-all lint format lock wheel images bench bench-judge mutation clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,7 @@ test: lint  ## lint, the selftests, and the conformance cases that start nothing
 	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py \
 		suites/conformance/test_inventory.py suites/conformance/test_plans.py \
 		--junitxml=reports/test-junit.xml
+	$(BIN)/rollgate bench judge --minute --out reports/bench-judge-minute
 
 test-all: test  ## everything that this machine can run: also every known release and drill, once
 	$(BIN)/rollgate bench gate --matrix --quick --system minimal --out reports/test-all-minimal
@@ -47,6 +48,9 @@ images:  ## build the container images
 
 bench: setup  ## time a gate by phase
 	$(BIN)/rollgate bench gate --system $(SYSTEM)
+
+bench-judge: setup  ## measure the judge on simulated rollouts, hours long; goes on where it was interrupted
+	$(BIN)/rollgate bench judge --table docs/benchmarks/judge
 
 mutation: setup  ## change the judge in small ways, one at a time, and list what no test notices (some 20 minutes)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python 'mutmut>=3.8,<4'

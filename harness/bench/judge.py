@@ -39,8 +39,7 @@ def bench_judge(
     worse = regressions(results, before)
     table.write(results, tier, out)
     if tables is not None:
-        table.write(results, tier, tables)
-        plots.write(results, tables)
+        table.write(results, tier, tables, plots.write(results, tables))
         example.write(tables / "example.png")
     return _say(results, worse, compared=bool(before), echo=echo)
 

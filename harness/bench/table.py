@@ -23,8 +23,8 @@ def rows(results: Sequence[Result]) -> list[Reading]:
     return sorted(found, key=lambda reading: order.index(reading.cell.standing))
 
 
-def markdown(results: Sequence[Result], tier: Tier) -> str:
-    """Return the whole table."""
+def markdown(results: Sequence[Result], tier: Tier, pictures: Sequence[Path] = ()) -> str:
+    """Return the whole table, with `pictures` that lie beside it."""
     lines = ["# The judge, measured", "", f"Made by `rollgate bench judge{_NAMES[tier]}`.", *_READ_THIS]
     titles = {
         Standing.SAFETY: "Safety bars: one that is missed fails the bench",
@@ -34,13 +34,17 @@ def markdown(results: Sequence[Result], tier: Tier) -> str:
     for standing, group in groupby(rows(results), key=lambda reading: reading.cell.standing):
         lines += ["", f"## {titles[standing]}", "", *_HEAD, *(_row(reading) for reading in group)]
     lines += _opponents(results)
+    if pictures:
+        lines += ["", "## Pictures"]
+        lines += [line for path in pictures for line in ("", f"![{path.stem.replace('-', ' ')}]({path.name})")]
     return "\n".join(lines) + "\n"
 
 
 _READ_THIS = [
     "",
     "Each row is a scenario with known truth; the brackets are 95 % bounds of the simulation. Scenarios are in",
-    "`harness/bench/scenarios.py`; the plots beside this file show the same numbers.",
+    "`harness/bench/scenarios.py`. Arm noise a/b has standard deviation a on the log error rate and b on the log",
+    "latency; phi is its memory over 15 s.",
 ]
 _HEAD = [
     "| what | scenario | bar | measured | runs | distance | met |",
@@ -119,10 +123,10 @@ def _told(result: Result, rule: str) -> str:
     return text
 
 
-def write(results: Sequence[Result], tier: Tier, folder: Path) -> None:
-    """Write the table, the CSV and the record into `folder`."""
+def write(results: Sequence[Result], tier: Tier, folder: Path, pictures: Sequence[Path] = ()) -> None:
+    """Write the table, the CSV and the record into `folder`, where `pictures` lie."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(markdown(results, tier), encoding="utf-8")
+    (folder / "table.md").write_text(markdown(results, tier, pictures), encoding="utf-8")
     with (folder / "results.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["cell", "rule", "runs", "acted", "share", "share_low", "share_high", "median", "unit"])
