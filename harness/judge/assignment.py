@@ -11,7 +11,9 @@ from harness.model.evidence import Evidence, Kind
 from harness.model.status import Status
 
 ALARM = math.log(1000)
-_PRIORS = (20.0, 500.0)  # pseudo units: a broad and a narrow guess around the configured share
+# A broad and a narrow guess around the configured share, in pseudo units, and their weights: a doubled share is
+# found about as soon by any of them, one of 12 % instead of 10 % soonest by the narrow one.
+_PRIORS, _WEIGHTS = (20.0, 500.0), (0.2, 0.8)
 _ENOUGH = 13.0  # expected log e-value of a doubled share: an alarm at ALARM then has a power of about 80 %
 
 
@@ -84,7 +86,7 @@ def misrouting(n: Numbers, candidate: Numbers, share: float) -> Array:
         - null
         for prior in _PRIORS
     ]
-    return log_mean_exp(np.stack(logs, axis=-1))
+    return log_mean_exp(np.stack(logs, axis=-1), _WEIGHTS)
 
 
 def _doubled(share: float) -> float:

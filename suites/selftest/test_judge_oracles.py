@@ -155,6 +155,8 @@ def test_without_units_or_on_one_arm_alone_the_nearest_null_costs_nothing_or_exp
     """No units: evidence 0. Only the candidate served: the null takes the candidate's own share."""
     one, other = np.array([0.3]), np.array([0.1])
     assert Counts(0, 0, 0, 0).log_e(one, other, 0.05) == pytest.approx([0.0])
+    assert Counts(1, 1, 0, 0).log_e(one, other, 0.05) == pytest.approx([0.0], abs=1e-9)
+    assert Counts(1, 1, 0, 0).log_e(one, other, 0.0) == pytest.approx([0.0], abs=1e-9)
     assert Counts(5, 10, 0, 0).log_e(one, other, 0.05) == pytest.approx([0.0], abs=1e-9)
     assert Counts(0, 0, 5, 10).log_e(one, other, 0.05) == pytest.approx([0.0], abs=1e-9)
 
@@ -491,7 +493,7 @@ def test_the_routers_evidence_gains_nothing_on_average_and_is_its_mixture(share:
         counts = np.arange(n + 1)
         assert stats.binom.pmf(counts, n, share) @ np.exp(misrouting(n, counts, share)) == pytest.approx(1)
         mixture = [stats.betabinom.pmf(n // 2, n, size * share, size * (1 - share)) for size in (20.0, 500.0)]
-        expected = math.log(np.mean(mixture) / stats.binom.pmf(n // 2, n, share))
+        expected = math.log(np.average(mixture, weights=(0.2, 0.8)) / stats.binom.pmf(n // 2, n, share))
         assert float(misrouting(n, n // 2, share)) == pytest.approx(expected)
 
 
@@ -600,6 +602,8 @@ def test_a_number_without_a_request_is_not_judged():
         ([("25", 0, 0), ("50", 0, 0)], Status.FAIL),
         ([("50", 20, 0), ("50", 20, 3)], Status.ERROR),  # one stage in two intervals
         ([("50", 20, 2), ("50", 20, 0)], Status.FAIL),
+        ([("25", 400, 4), ("50", 20, 3), ("50", 20, 0)], Status.ERROR),
+        ([("25", 400, 4), ("50", 19, 1)], Status.ERROR),
     ],
 )
 def test_what_the_baseline_misses_over_all_or_in_the_newest_stage_is_not_the_releases(
@@ -740,6 +744,29 @@ def test_a_comparison_fails_with_its_evidence_in_words():
     assert judgement.needed is None
     assert f"+15.00 points: beyond the margin of 2 points (e-value 10^{peak / math.log(10):.1f}" in judgement.reason
     assert judgement.reason.endswith(", rolls back at 10^2.0)")
+    slowly = [(5, 60, 1, 60), (2, 60, 1, 60), (4, 60, 0, 60), (5, 60, 1, 60)] * 5
+    judgement = verdict_on(POINT, _rollout(slowly))
+    _, peak = _proof(slowly)
+    assert 2 < peak / math.log(10) < 10
+    assert f"(e-value 10^{peak / math.log(10):.1f}," in judgement.reason
+
+
+def test_intervals_of_the_baseline_alone_guide_the_bets_only():
+    """Seventy of them: six are handed back, since no more than 64 may wait for a partner."""
+    rows = [(0, 60, 1, 60), (1, 50, 1, 70), (0, 60, 0, 60)]
+    alone = [events("q.error", B, at - 500, 100, 4) for at in range(70)]
+    judgement = verdict_on(POINT, [*alone, *_rollout(rows)])
+    within, past_b, past_c = Within(), PastRate(), PastRate()
+    for _ in range(6):
+        past_b.update(4, 100)
+    for bad_c, n_c, bad_b, n_b in rows:
+        p_b = past_b.rate
+        within.update(Counts(bad_c, n_c, bad_b, n_b), p_b=p_b, past_c=past_c.towards(p_b), margin=0.02)
+        past_c.update(bad_c, n_c)
+        past_b.update(bad_b, n_b)
+    proof = float(within.log_e)
+    assert judgement.n == 360
+    assert judgement.needed == math.ceil((-math.log(0.01) - proof) * 360 / proof)
 
 
 def test_the_baselines_warm_up_guides_the_bets_and_the_candidates_does_not():
@@ -825,10 +852,25 @@ def test_scores_are_those_of_the_hypergeometric_law():
     assert float(ordinal) == pytest.approx(float(score))
     assert float(spread) == pytest.approx(float(variance))
     assert [float(v) for v in binary_score(0, 0, 0, 0)] == [0.0, 0.0]
+    assert [float(v) for v in binary_score(1, 1, 0, 0)] == [0.0, 0.0]
+    assert [float(v) for v in binary_score(1, 1, 0, 1)] == [0.5, 0.25]
     rows_1, rows_2 = np.array([[33.0, 7.0], [1.0, 0.0], [1.0, 0.0]]), np.array([[45.0, 5.0], [0.0, 0.0], [0.0, 1.0]])
     ordinals, spreads = ordinal_score(rows_1, rows_2, np.array([2.0, 3.0]))
     assert ordinals == pytest.approx([float(score), 0.0, -0.5])
     assert spreads == pytest.approx([float(variance), 0.0, 0.25])
+
+
+def test_long_run_variances_of_many_rollouts_are_each_what_they_are_alone():
+    """Four series with variances of their own."""
+    rng = np.random.default_rng(12)
+    many, ones = LongRunVariance((4,), lags=3), [LongRunVariance(lags=3) for _ in range(4)]
+    for _ in range(25):
+        scores, variances = rng.normal(0.3, 1, 4), rng.uniform(0.2, 3, 4)
+        many.update(scores, variances)
+        for row, one in enumerate(ones):
+            one.update(scores[row], variances[row])
+    assert many.value == pytest.approx([float(one.value) for one in ones])
+    assert float(many.value.max()) > 0
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
@@ -916,6 +958,13 @@ def test_past_rates_forget_by_their_memory_and_shrink_as_asked():
     kept = math.exp(-1)
     assert float(past.rate) == pytest.approx((5 * kept + 1 + 1) / (50 * kept + 100 + 10))
     assert float(past.towards(0.2, 20.0)) == pytest.approx((5 * kept + 1 + 4) / (50 * kept + 100 + 20))
+    usual = PastRate()
+    assert float(usual.rate) == pytest.approx(0.01)
+    usual.update(10.0, 100.0)
+    usual.update(0.0, 400.0)
+    faded = math.exp(-0.1)
+    assert float(usual.rate) == pytest.approx((10 * faded + 0.5) / (100 * faded + 400 + 50))
+    assert float(usual.towards(0.2)) == pytest.approx((10 * faded + 10) / (100 * faded + 400 + 50))
     past.update(1e9, 1e9)
     assert float(past.rate) == 0.999
     assert float(past.towards(1.0)) == 0.999
