@@ -752,12 +752,12 @@ def test_a_comparison_fails_with_its_evidence_in_words():
 
 
 def test_intervals_of_the_baseline_alone_guide_the_bets_only():
-    """Seventy of them: six are handed back, since no more than 64 may wait for a partner."""
+    """Seventy of them: no more than 64 may wait for a partner, so six are handed back, and one for the next to come."""
     rows = [(0, 60, 1, 60), (1, 50, 1, 70), (0, 60, 0, 60)]
     alone = [events("q.error", B, at - 500, 100, 4) for at in range(70)]
     judgement = verdict_on(POINT, [*alone, *_rollout(rows)])
     within, past_b, past_c = Within(), PastRate(), PastRate()
-    for _ in range(6):
+    for _ in range(7):
         past_b.update(4, 100)
     for bad_c, n_c, bad_b, n_b in rows:
         p_b = past_b.rate
