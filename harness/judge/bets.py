@@ -23,6 +23,7 @@ Numbers = Array | float  # what `shape` broadcasts
 
 CAP = 1.5  # the most that one interval may add to the evidence against a release, in log e: a hiccup decides nothing
 _EPS = 1e-9
+_WITHIN = (0.9, 0.1)  # weights of the promoting bets: on equal shares, on the past rate
 _STEPS = np.log([1.6, 2.3, 3.5, 5.5])
 
 
@@ -116,12 +117,12 @@ class Excess:
 class Within:
     """Evidence that the candidate's share is below the baseline's plus the margin: it promotes.
 
-    Averages a bet on equal shares and a bet on the candidate's own past rate.
+    Averages a bet on equal shares, which most of the weight is on, and a bet on the candidate's own past rate.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         """Start with no evidence."""
-        self._logs: Array = np.zeros((*shape, 2))
+        self._logs: Array = np.zeros((*shape, len(_WITHIN)))
 
     def update(self, counts: Counts, *, p_b: Numbers, past_c: Numbers, margin: Numbers, phi: Numbers = 1.0) -> None:
         """Take one interval in; `p_b` and `past_c` come from earlier intervals only; `phi` as for `Excess`."""
@@ -135,7 +136,7 @@ class Within:
     @property
     def log_e(self) -> Array:
         """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs)
+        return log_mean_exp(self._logs, _WITHIN)
 
 
 class PastRate:

@@ -15,7 +15,7 @@ from harness.judge.bets import CAP, Array, Counts, Numbers, log_mean_exp
 from harness.judge.dispersion import tempering
 
 _special: Any = _scipy_special
-ERROR_BETS = (1.6, 2.3, 3.5, 5.5), (0.3, 0.3, 0.2, 0.2)  # multiples of the odds, their weights
+ERROR_BETS = (2.0, 3.0, 5.0), (0.5, 0.25, 0.25)  # multiples of the odds, their weights
 TAIL_BETS = (1.5, 2.0, 4.0), (0.3, 0.4, 0.3)
 SHIFTS = (0.03, 0.06, 0.12, 0.25, 0.6), (0.2, 0.25, 0.25, 0.15, 0.15)  # of the latency's probit; small ones first
 NOMINAL = np.array([0.5, 0.1, 0.01])  # shares above the baseline's p50, p90 and p99

@@ -199,7 +199,7 @@ def test_a_contest_is_its_formula():
     """One interval by hand: the average over bets of the likelihood ratio, tempered and capped."""
     predicted, bad_c, n_c, bad_b, n_b, phi = 0.02, 4, 50, 1, 60, 1.3
     total = 0.0
-    for multiple, weight in zip((1.6, 2.3, 3.5, 5.5), (0.3, 0.3, 0.2, 0.2), strict=True):
+    for multiple, weight in zip((2.0, 3.0, 5.0), (0.5, 0.25, 0.25), strict=True):
         odds = multiple * predicted / (1 - predicted)
         p_c = odds / (1 + odds)
         common = (n_c * p_c + n_b * predicted) / (n_c + n_b)
@@ -371,7 +371,7 @@ def test_within_is_the_average_of_its_two_bets(past_c: float, phi: float):
     bets = Within()
     bets.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05, phi=phi)
     own = _bet(past_c, 0.02, 0.05, counts) / phi if past_c < 0.07 else 0.0
-    expected = (math.exp(_bet(0.02, 0.02, 0.05, counts) / phi) + math.exp(own)) / 2
+    expected = 0.9 * math.exp(_bet(0.02, 0.02, 0.05, counts) / phi) + 0.1 * math.exp(own)
     assert float(bets.log_e) == pytest.approx(math.log(expected), rel=1e-6)
     usual, plain = Within(), Within()
     usual.update(Counts(*counts), p_b=0.02, past_c=past_c, margin=0.05)
@@ -387,7 +387,7 @@ def test_within_says_nothing_where_the_margin_leaves_nothing_to_be_beyond():
         assert float(bets.log_e) == 0.0
     bets = Within()
     bets.update(Counts(0, 40, 1, 60), p_b=0.02, past_c=0.0, margin=0.05)
-    expected = (math.exp(_bet(0.02, 0.02, 0.05, (0, 40, 1, 60))) + 1) / 2
+    expected = 0.9 * math.exp(_bet(0.02, 0.02, 0.05, (0, 40, 1, 60))) + 0.1
     assert float(bets.log_e) == pytest.approx(math.log(expected), rel=1e-6)
 
 
