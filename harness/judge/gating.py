@@ -1,6 +1,6 @@
 """How this run compares the arms, and what it may therefore claim."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.model.calibration import Calibration, Dispersion
 from harness.model.plan import RollbackOn, StagePlan
@@ -12,11 +12,19 @@ class Gating:
 
     `mode` is the plan's `rollback_on`, or `BLOCKS` where the plan asks for any difference and the system is not
     calibrated. `calibration` tempers the evidence of every comparison where there is one; `why` says why not.
+    `unmeasured` names the comparisons that the calibration knows nothing of: they alone are judged by blocks.
     """
 
     mode: RollbackOn
     calibration: Calibration | None
     why: str
+    unmeasured: tuple[str, ...] = ()
+
+    def of(self, objective: str, source: str) -> "Gating":
+        """Return how one comparison is gated: by blocks where any difference counts and its noise was not measured."""
+        if self.mode is not RollbackOn.DIFFERENCE or self.dispersion(objective, source) is not None:
+            return self
+        return replace(self, mode=RollbackOn.BLOCKS, calibration=None)
 
     def dispersion(self, objective: str, source: str) -> Dispersion | None:
         """Return what is known of the arms' noise for one objective from one source."""
@@ -30,10 +38,13 @@ class Gating:
     def _noise(self) -> str:
         made = self.calibration
         if made is not None:
+            rest = f"; of {', '.join(self.unmeasured)} it knows nothing" if self.unmeasured else ""
+            if rest and self.mode is RollbackOn.DIFFERENCE:
+                rest += ", which blocks of intervals judge"
             return (
                 f"calibrated: evidence is tempered for noise that belongs to one arm, by the A/A run of {made.made_at} "
                 f"({made.intervals} intervals of {made.interval_s:g} s; {made.false_alarms} false alarms in "
-                f"{made.windows} windows)"
+                f"{made.windows} windows){rest}"
             )
         covered = {
             RollbackOn.BLOCKS: "blocks of intervals stand in for it, which is right but slow",

@@ -1,5 +1,6 @@
 """The judge: routes evidence to one trial for each objective and source, and dresses what they find."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,9 +25,11 @@ from harness.model.plan import StagePlan
 from harness.model.status import Status
 
 _STATISTICAL = frozenset({Measure.RATIO, Measure.QUANTILE, Measure.GROWTH, Measure.SCORE})
+_COMPARISONS = frozenset({Measure.RATIO, Measure.QUANTILE})  # where the arms' noise is known from a calibration
 # The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
 _REPORTS = {"load": Source.CLIENT, "metrics": Source.PROMETHEUS}
-_FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S = 15.0, 10, 60.0  # see Judge._frozen
+_FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S, _FROZEN_DUE = 15.0, 10, 60.0, 60.0  # see Judge._frozen
+_LEAST_ALPHA = 1e-300  # of one trial: a weight next to nothing must not make it 0
 _RECOVERY = 5  # good reports in a row before an instrument found faulty is trusted again
 
 
@@ -61,15 +64,17 @@ class Judge:
         sources contradict.
         """
         self._plan = plan
-        self._gating = gating(plan, calibration, uncalibrated)
+        self._gating = _for_all(gating(plan, calibration, uncalibrated), objectives)
         self._book = ProbeBook()
         self._telemetry = Telemetry()
         self._instruments = {
             Source.CLIENT: Instrument("the load generator", _RECOVERY, strict_end=True),
             Source.PROMETHEUS: Instrument("Prometheus", _RECOVERY),
         }
-        # The end of the newest record in which a source saw anything of the candidate, by signal.
-        self._newest: dict[tuple[Source, str], float] = {}
+        # The end of the newest record in which a source saw anything of an arm, by signal.
+        self._newest: dict[tuple[Source, str, Arm], float] = {}
+        # How many units of the baseline were due since its last one, by what the candidate served.
+        self._due: dict[tuple[Source, str], float] = {}
         self._seats = _seats(_by_policy(objectives, plan), plan, self._book, self._gating)
         self._pool = Pool(self._seats)
         self._routes: dict[tuple[Source, str], list[Seat]] = {}
@@ -97,9 +102,7 @@ class Judge:
     def _route(self, record: Evidence) -> None:
         if record.signal in _REPORTS:
             self._instruments[_REPORTS[record.signal]].observe(record)
-        if record.arm is Arm.CANDIDATE and (record.n or record.kind is Kind.GAUGE):
-            key = record.source, record.signal
-            self._newest[key] = max(record.end_s, self._newest.get(key, record.end_s))
+        self._date(record)
         root = record.signal.split(".", 1)[0]
         if record.source is Source.PROBE and record.kind is not Kind.GAUGE:
             self._book.observe(record)
@@ -108,6 +111,19 @@ class Judge:
         if record.source is Source.PROBE and root != record.signal:
             for seat in self._routes.get((record.source, root), ()):
                 seat.trial.observe(record)
+
+    def _date(self, record: Evidence) -> None:
+        """Keep when an arm was last seen, and what was due of the baseline since."""
+        if record.arm is None or not (record.n or record.kind is Kind.GAUGE):
+            return
+        key = record.source, record.signal
+        newest = self._newest.get((*key, record.arm), record.end_s)
+        self._newest[*key, record.arm] = max(record.end_s, newest)
+        if record.arm is Arm.BASELINE:
+            self._due[key] = 0.0
+        elif record.share > 0:
+            due = 1.0 if record.kind is Kind.GAUGE else record.n * (1 - record.share) / record.share
+            self._due[key] = self._due.get(key, 0.0) + due
 
     def look(self, *, at: float, stage: str, final: bool) -> tuple[Judgement, ...]:
         """Judge everything seen so far; one judgement for each objective and source, in the objectives' order.
@@ -166,28 +182,36 @@ class Judge:
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         if not finding.n and look.final and not instrument.reports:
             return replace(finding, status=Status.ERROR, reason=f"{finding.reason}; {instrument.name} never reported")
-        age = self._frozen(seat, look) if finding.status is Status.PASS else 0.0
-        if age:
-            silent = f"{instrument.name} saw nothing of the candidate for the last {age:.0f} s"
-            reason = f"{silent}; before that: {finding.reason}"
+        silent = self._frozen(seat, look) if finding.status is Status.PASS else ""
+        if silent:
+            reason = f"{instrument.name} saw nothing of {silent}; before that: {finding.reason}"
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         return finding
 
-    def _frozen(self, seat: Seat, look: Look) -> float:
-        """Return the age, s, of what a source last saw of the candidate where it is too old to pass on, else 0.
+    def _frozen(self, seat: Seat, look: Look) -> str:
+        """Return which arm a source saw too long ago to pass on, and for how long not; "" for none.
 
         Old is what exceeds 15 s, ten looks, and four usual scrapes (of 15 s, divided by the time scale). Counters
-        that stand still are as old as what they last counted.
+        that stand still are as old as what they last counted. A comparison wants the baseline's, too, unless so
+        little went there that its silence may be chance.
         """
-        statistical = seat.terms.objective.measure in _STATISTICAL
-        if not statistical or look.stage in UNJUDGED_STAGES:
-            return 0.0
-        keys = [(seat.source, signal) for signal in seat.signals]
-        newest = max((self._newest[key] for key in keys if key in self._newest), default=look.at)
-        plan = self._plan
-        age = look.at - newest
+        objective, plan = seat.terms.objective, self._plan
+        if objective.measure not in _STATISTICAL or look.stage in UNJUDGED_STAGES:
+            return ""
         old = max(_FROZEN_S, _FROZEN_LOOKS * plan.look_s, _FROZEN_SCRAPES_S / plan.time_scale)
-        return age if age > old else 0.0
+        age = self._age(seat, Arm.CANDIDATE, look)
+        if age > old:
+            return f"the candidate for the last {age:.0f} s"
+        age = self._age(seat, Arm.BASELINE, look)
+        due = min((self._due.get((seat.source, signal), math.inf) for signal in seat.signals), default=0.0)
+        if objective.against is Against.BASELINE and age > old and _FROZEN_DUE <= due < math.inf:
+            return f"the baseline for the last {age:.0f} s"
+        return ""
+
+    def _age(self, seat: Seat, arm: Arm, look: Look) -> float:
+        """Return how long ago, s, the seat's source last saw anything of an arm; 0 where it never did."""
+        keys = ((seat.source, signal, arm) for signal in seat.signals)
+        return look.at - max((self._newest[key] for key in keys if key in self._newest), default=look.at)
 
 
 def _by_policy(objectives: Sequence[Objective], plan: StagePlan) -> tuple[Objective, ...]:
@@ -206,11 +230,12 @@ def _by_policy(objectives: Sequence[Objective], plan: StagePlan) -> tuple[Object
 def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook, how: Gating) -> tuple[Seat, ...]:
     margins = dict(plan.margins)
     deciding = [o for o in objectives if o.measure in _STATISTICAL and o.severity is Severity.CRITICAL]
-    total = sum(objective.weight for objective in deciding)
+    largest = max((objective.weight for objective in deciding), default=0.0)
+    total = sum(objective.weight / largest for objective in deciding) if largest > 0 else 0.0
     seats: list[Seat] = []
     for objective in objectives:
-        weight = min(1.0, objective.weight / total) if total > 0 else 1.0
-        if weight <= 0:
+        weight = min(1.0, objective.weight / largest / total) if total > 0 else 1.0
+        if objective.weight <= 0:
             msg = f"objective {objective.id}: its weight must be positive, found {objective.weight}"
             raise ValueError(msg)
         for source in objective.sources:
@@ -219,11 +244,25 @@ def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook, ho
                 plan=plan,
                 source=source,
                 threshold=margins.get(objective.id, objective.threshold),
-                alpha=plan.alpha * weight / len(objective.sources),
-                gating=how,
+                alpha=max(plan.alpha * weight / len(objective.sources), _LEAST_ALPHA),
+                gating=how.of(objective.id, source.value),
             )
             seats.append(Seat(terms=terms, source=source, trial=_trial(terms, book), signals=_signals(objective)))
     return tuple(seats)
+
+
+def _for_all(how: Gating, objectives: Sequence[Objective]) -> Gating:
+    """Return `how`, with the comparisons named that its calibration knows nothing of."""
+    if how.calibration is None:
+        return how
+    compared = [o for o in objectives if o.against is Against.BASELINE and o.measure in _COMPARISONS]
+    unmeasured = (
+        f"{objective.id} ({source.value})"
+        for objective in compared
+        for source in objective.sources
+        if how.dispersion(objective.id, source.value) is None
+    )
+    return replace(how, unmeasured=tuple(unmeasured))
 
 
 def _trial(terms: Terms, book: ProbeBook) -> Trial:

@@ -35,8 +35,9 @@ class NumberTrial:
     A quantile is a share too: "p95 <= T" is "at most 5 % take longer than T", counted at the bucket bound T.
     Used: both arms' records of judged stages (not warm-up, smoke, transitions). Fails when the anytime-valid
     evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when the
-    exact one-sided upper bound at this look is within the limit. When the baseline looks as bad over the same
-    stages, or over the newest of them, a failure says nothing about the release and becomes an error.
+    exact one-sided upper bound at this look is within the limit and the newest stage alone is not shown to be
+    above it. When the baseline looks as bad over the same stages, or over the newest of them, a failure says
+    nothing about the release and becomes an error.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -76,7 +77,7 @@ class NumberTrial:
         confidence = self._terms.confidence
         status, reason = self._decide(candidate, baseline)
         needed = None
-        if status is Status.INCONCLUSIVE:
+        if status is Status.INCONCLUSIVE and upper_bound(candidate.bad, candidate.n, confidence) > self._limit:
             needed = needed_to_pass(candidate.bad, candidate.n, self._limit, confidence)
             reason += f"; about {needed} more requests of the candidate would settle it" if needed else ""
         estimate, interval = self._estimate(candidate)
@@ -110,6 +111,9 @@ class NumberTrial:
         high = upper_bound(candidate.bad, candidate.n, self._terms.confidence)
         bound = f"at most {percent(high)} at {100 * self._terms.confidence:g} % confidence"
         if high <= self._limit:
+            now, n = candidate.stage_bad, candidate.stage_n
+            if lower_bound(now, n, self._terms.confidence) > self._limit:
+                return Status.INCONCLUSIVE, f"{seen}: {bound}, but the newest stage alone is above it: {of(now, n)}"
             return Status.PASS, f"{seen}: {bound}"
         return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet within the limit"
 

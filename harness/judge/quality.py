@@ -11,6 +11,7 @@ from harness.judge.ratio import more_to_reach
 from harness.judge.scores import DIFFERENCES, GRID, Array, Capital, DifferenceBets, MeanBets, Scores
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.objective import Against
+from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 _SLACK = 1e-9
@@ -26,9 +27,9 @@ class QualityTrial:
 
     Used: records of judged stages; against the baseline, pairs of the same interval (the baseline's warm-up and
     its unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold
-    reached 1/alpha of this trial at any time; passes while the evidence that it is within reaches
-    1 / (1 - confidence). A candidate that misses a number which the baseline's mean misses too is an error: the
-    machine or the stack. The interval holds at all looks at once.
+    reached 1/alpha of this trial at any time (a plan that never rolls back by comparison: against a number alone);
+    passes while the evidence that it is within reaches 1 / (1 - confidence). A candidate that misses a number which
+    the baseline's mean misses too is an error: the machine or the stack. The interval holds at all looks at once.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -135,7 +136,8 @@ class QualityTrial:
             gap = 100 * side.back(float(self._difference.difference))
             seen += f" against the baseline's {_mean(side, baseline)} in the same intervals, {gap:+.2f} points"
             limit = f"margin {threshold:g} points"
-        if float(self._capital.peak_below[self._at]) >= -math.log(self._terms.alpha):
+        compares = not self._paired or self._terms.gating.mode is not RollbackOn.ABSOLUTE
+        if compares and float(self._capital.peak_below[self._at]) >= -math.log(self._terms.alpha):
             if not self._paired and baseline.n and baseline.mean < self._edge:
                 both = f"the baseline misses it too, {_mean(side, baseline)}"
                 return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"

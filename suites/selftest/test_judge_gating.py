@@ -13,7 +13,7 @@ from harness.judge.calibrate import Calibrator
 from harness.judge.contest import BinaryContest
 from harness.judge.dispersion import LongRunVariance, binary_score
 from harness.judge.pairing import Intervals
-from harness.model.calibration import Calibration, Uncalibrated, check
+from harness.model.calibration import Calibration, Dispersion, Uncalibrated, check
 from harness.model.evidence import Arm
 from harness.model.objective import Against, Measure
 from harness.model.plan import RollbackOn
@@ -23,12 +23,19 @@ pytestmark = pytest.mark.selftest
 _OBJECTIVES, _PLANS = streams.researchflow()
 _QUICK = _PLANS["quick"]
 _NOISY = streams.Truth(noise=0.35, memory=0.9)
+# What an A/A run of arms without any noise of their own shows.
+_STILL = tuple(
+    Dispersion(objective=objective.id, source=source.value, contest=0.0, level=0.0, intervals=960)
+    for objective in _OBJECTIVES
+    for source in objective.sources
+    if objective.against is Against.BASELINE
+)
 
 
 def _calibration(**changes: object) -> Calibration:
     values = {
         "system": "it", "plan": "quick", "made_at": "2026-01-01T00:00:00Z", "interval_s": 1.0, "load_rate": 45.0,
-        "intervals": 960, "windows": 10, "false_alarms": 0, "dispersions": (), **changes,
+        "intervals": 960, "windows": 10, "false_alarms": 0, "dispersions": _STILL, **changes,
     }  # fmt: skip
     return Calibration(**values)
 
@@ -94,6 +101,20 @@ def test_blocks_find_what_is_plainly_worse():
     found = _first_failure(streams.Truth(errors=0.045), 3, None, seconds=400)
     assert found is not None
     assert found[1] == {"canary.error_rate"}
+
+
+def test_a_comparison_that_was_never_measured_is_judged_by_blocks_and_named():
+    """An objective newer than the calibration: untempered, the same streams roll good releases back."""
+    fewer = _calibration(dispersions=tuple(d for d in _STILL if not d.objective.startswith("canary.latency")))
+    assert [_first_failure(_NOISY, seed, fewer) for seed in range(4)] == [None] * 4
+    assert sum(_first_failure(_NOISY, seed, _calibration()) is not None for seed in range(4)) >= 2
+    plan = replace(_QUICK, rollback_on=RollbackOn.DIFFERENCE)
+    said = Judge(_OBJECTIVES, plan, fewer).claims[1]
+    assert "of canary.latency_p95 (client)" in said
+    assert "canary.error_rate" not in said
+    assert said.endswith("it knows nothing, which blocks of intervals judge")
+    assert "knows nothing" not in Judge(_OBJECTIVES, plan, _calibration()).claims[1]
+    assert "which blocks" not in Judge(_OBJECTIVES, _QUICK, fewer).claims[1]
 
 
 @pytest.mark.parametrize("name, known", sorted(streams.KNOWN_BAD.items()))

@@ -194,6 +194,29 @@ def test_what_prometheus_last_saw_of_the_candidate_long_ago_is_no_pass(
     assert ("saw nothing of the candidate for the last" in found.reason) is (status is Status.INCONCLUSIVE)
 
 
+@pytest.mark.parametrize(
+    "n, share, seconds, status",
+    [
+        (20, 0.5, 180, Status.INCONCLUSIVE),
+        (20, 0.5, 59, Status.PASS),  # not yet old
+        (10, 0.95, 110, Status.PASS),  # 58 of the baseline's requests were due
+        (10, 0.95, 120, Status.INCONCLUSIVE),  # 63 were
+        (20, 1.0, 180, Status.PASS),  # nothing is left that could come
+    ],
+)
+def test_a_comparison_without_the_baseline_does_not_stay_proven(n: int, share: float, seconds: int, status: Status):
+    """120 seconds of both arms prove it; then the candidate alone goes on, whatever it does."""
+    within = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE)
+    both = [events("q.error", arm, float(at), 20) for at in range(120) for arm in (B, C)]
+    alone = [events("q.error", C, 120.0 + at, n, 8, share=share) for at in range(seconds)]
+    assert verdict_on(within, both).status is Status.PASS
+    found = verdict_on(within, both + alone)
+    assert found.status is status
+    assert ("saw nothing of the baseline for the last" in found.reason) is (status is Status.INCONCLUSIVE)
+    back = [events("q.error", B, 121.0 + seconds, 20, share=share)]
+    assert verdict_on(within, both + alone + back).status is Status.PASS
+
+
 @pytest.mark.parametrize("still", [(), (0, 0)], ids=["no record", "counters that stand still"])
 def test_a_source_that_saw_nothing_for_long_is_no_pass_hides_no_failure_and_binds_itself_alone(still: tuple[int, ...]):
     """The client falls silent; Prometheus goes on. What failed stays failed."""

@@ -1,5 +1,7 @@
 """Ratios and quantiles against a number: exact bounds, many looks, and a machine that both arms suffer from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from judge_streams import COARSE, events, latencies, objective_of, plan_of, verdict_on
@@ -96,6 +98,28 @@ def test_a_threshold_that_is_no_bucket_bound_is_an_error_not_a_guess():
     judgement = verdict_on(odd, [latencies("q.latency", C, 0, [0.02] * 500, COARSE)])
     assert judgement.status is Status.ERROR
     assert "no bucket bound" in judgement.reason
+
+
+def test_a_good_past_does_not_pass_a_stage_that_breaks_the_limit():
+    """6000 requests without an error, then every second one of 400: 3.1 % over all, 50 % now."""
+    calm = [events("q.error", arm, float(at), 20, 0, stage="10") for at in range(300) for arm in (B, C)]
+    assert verdict_on(ERRORS, calm).status is Status.PASS
+    now = [events("q.error", arm, float(at), 20, 10 if arm is C else 0) for at in range(300, 320) for arm in (B, C)]
+    found = verdict_on(ERRORS, calm + now)
+    assert found.status is Status.INCONCLUSIVE
+    assert "the newest stage alone is above it: 200 of 400" in found.reason
+    assert found.needed is None
+    chance = [events("q.error", C, 300.0, 20, 2)]
+    assert verdict_on(ERRORS, calm + chance).status is Status.PASS
+
+
+@pytest.mark.parametrize("weight", [5e-324, 1e-320, 1e308])
+def test_a_weight_at_the_edge_of_numbers_still_judges(weight: float):
+    """Next to nothing, or so much that a sum of two is infinite."""
+    two = [ERRORS, replace(ERRORS, id="other", weight=1e308)]
+    judge = Judge(two, plan_of(weights=(("it", weight),)))
+    judge.observe([events("q.error", arm, 0.0, 200, 100 if arm is C else 0) for arm in (B, C)])
+    assert {j.status for j in judge.look(at=1.0, stage="50", final=True)} <= {Status.FAIL, Status.INCONCLUSIVE}
 
 
 @pytest.mark.parametrize(

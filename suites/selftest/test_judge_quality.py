@@ -14,6 +14,7 @@ from harness.judge import Judge
 from harness.judge.scores import GRID, Capital, DifferenceBets, MeanBets, Scores
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure, Objective
+from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -402,3 +403,17 @@ def test_scores_take_their_part_of_alpha_and_show_their_threshold():
         judge.observe(stream)
     assert alone.look(at=20, stage="50", final=False)[0].status is Status.FAIL
     assert shared.look(at=20, stage="50", final=False)[0].status is Status.INCONCLUSIVE
+
+
+def test_a_plan_that_never_rolls_back_by_comparison_does_not_by_scores_either():
+    """Twenty points worse than the baseline: a failure by any other plan, against a number by this one, too."""
+    rng = np.random.default_rng(1)
+    records = [
+        gauge("answer.quality", arm, float(at), float(rng.uniform(0.7, 0.9)) - 0.2 * (arm is C), source=Source.CLIENT)
+        for at in range(400)
+        for arm in (B, C)
+    ]
+    absolute = plan_of(rollback_on=RollbackOn.ABSOLUTE)
+    assert verdict_on(PAIRED, records).status is Status.FAIL
+    assert verdict_on(PAIRED, records, plan=absolute).status is Status.INCONCLUSIVE
+    assert verdict_on(HIGH, records, plan=absolute).status is Status.FAIL
