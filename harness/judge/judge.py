@@ -121,7 +121,7 @@ class Judge:
         self._newest[*key, record.arm] = max(record.end_s, newest)
         if record.arm is Arm.BASELINE:
             self._due[key] = 0.0
-        elif record.share > 0:
+        elif record.share > 0 and record.start_s >= self._newest.get((*key, Arm.BASELINE), -math.inf):
             due = 1.0 if record.kind is Kind.GAUGE else record.n * (1 - record.share) / record.share
             self._due[key] = self._due.get(key, 0.0) + due
 
