@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from harness.model.codec import decode, encode
 from harness.model.errors import EnvironmentProblem, SpecError
@@ -86,12 +88,26 @@ def read_looks(run_dir: Path) -> list[KeptLook]:
     if not path.is_file():
         msg = "there are no stored looks"
         raise SpecError(msg, where=str(path), mend="name the folder of a finished run")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    before = 0
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            found.append(KeptLook(**json.loads(line)))
+            look = KeptLook(**json.loads(line))
         except (ValueError, TypeError) as error:
             raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error
+        if not _is_look(look) or look.after < before:
+            msg = "this is no look, or it saw less evidence than the one before it"
+            raise SpecError(msg, where=f"{path}:{number}", mend=_MEND)
+        before = look.after
+        found.append(look)
     return found
+
+
+def _is_look(look: KeptLook) -> bool:
+    """Tell whether a line that was read keeps the types' promises."""
+    after, at, stage, final = cast("tuple[object, ...]", (look.after, look.at, look.stage, look.final))
+    whole = isinstance(after, int) and not isinstance(after, bool)
+    timed = isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at)
+    return whole and timed and isinstance(stage, str) and isinstance(final, bool)
 
 
 def read_evidence(run_dir: Path) -> Iterator[Evidence]:
@@ -103,9 +119,9 @@ def read_evidence(run_dir: Path) -> Iterator[Evidence]:
     if not path.is_file():
         msg = "there is no stored evidence"
         raise SpecError(msg, where=str(path), mend="name the folder of a finished run")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield decode(line)
+                yield decode(line.decode())
             except ValueError as error:
                 raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error

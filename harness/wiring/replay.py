@@ -1,5 +1,6 @@
 """A stored run judged again: under its own policy to the same judgements, under another to what would have been."""
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -79,10 +80,11 @@ def read_run(run_dir: Path) -> Stored:
     verdict = read_verdict(run_dir)
     system = spec.load_system(run_dir / "system")
     try:
-        name, scale = str(verdict["plan"]), float(verdict["time_scale"])
+        name, scale = str(verdict["plan"]), _scale(verdict)
         _moment(verdict)
+        _entered(verdict)
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"lacks what a replay needs: {error}"
+        msg = f"lacks what a replay needs: {type(error).__name__}: {error}"
         where = str(run_dir / "verdict.json")
         raise SpecError(msg, where=where, mend="restore the file as the run left it") from error
     plan = choose_plan(system, "native", name)
@@ -96,10 +98,29 @@ def read_run(run_dir: Path) -> Stored:
     )
 
 
+def _scale(verdict: dict[str, Any]) -> float:
+    scale = float(verdict["time_scale"])
+    if not (math.isfinite(scale) and scale > 0):
+        msg = f"time_scale {scale:g}"
+        raise ValueError(msg)
+    return scale
+
+
 def _moment(verdict: dict[str, Any]) -> str:
     text = str(verdict["started_at"])
-    datetime.fromisoformat(text)
+    if datetime.fromisoformat(text).tzinfo is None:
+        msg = f"started_at {text} is of no time zone"
+        raise ValueError(msg)
     return text
+
+
+def _entered(verdict: dict[str, Any]) -> tuple[dict[str, float], float]:
+    """Return when each stage of the recorded rollout was entered, and when the last one ended; epoch seconds."""
+    for name in ("decision", "cause", "reason"):
+        str(verdict[name])
+    stages = cast("list[dict[str, Any]]", verdict["stages"])
+    entered = {str(stage["id"]): float(stage["started_at"]) for stage in stages}
+    return entered, float(stages[-1]["ended_at"]) if stages else 0.0
 
 
 def _judge(run_dir: Path, run: Stored, plan: StagePlan) -> Judge:
@@ -139,18 +160,17 @@ def judge_by_policy(run_dir: Path, policy: Path) -> Replayed:
     run = read_run(run_dir)
     plan = compressed(spec.apply_policy(policy, run.system, run.plan), run.scale)
     judge = _judge(run_dir, run, plan)
-    stages = cast("list[dict[str, Any]]", run.verdict.get("stages") or [])
-    replay = Replay(plan, {str(stage["id"]): float(stage["started_at"]) for stage in stages})
+    entered, ended = _entered(run.verdict)
+    replay = Replay(plan, entered)
     requests, judgements = 0, tuple[Judgement, ...]()
     for look, batch, judgements in _looks(run, judge):
         requests += sum(r.n for r in batch if _served_by_candidate(r, run.latency))
         replay.look(at=look.at, stage=look.stage, final=look.final, judgements=judgements, requests=requests)
-    ended = float(stages[-1]["ended_at"]) if stages else 0.0
     return Replayed(
         decision=str(run.verdict["decision"]),
         cause=str(run.verdict["cause"]),
         reason=str(run.verdict["reason"]),
-        recorded_s=ended - float(stages[0]["started_at"]) if stages else None,
+        recorded_s=ended - min(entered.values()) if entered else None,
         outcome=replay.finish(ended),
         courses=tuple(replay.courses.values()),
         claims=judge.claims,

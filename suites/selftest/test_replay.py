@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -187,6 +188,41 @@ def test_a_bad_policy_is_one_line_and_exit_code_2(text: str, bad: tuple[Path, Ve
         judge_by_policy(bad[0], policy(tmp_path, text))
     assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "file, old, new",
+    [
+        ("verdict.json", '"time_scale": 15', '"time_scale": 0'),
+        ("verdict.json", '"time_scale": 15', '"time_scale": -3'),
+        ("verdict.json", '"started_at": ', '"begun_at": '),
+        ("verdict.json", '"started_at": 1', '"started_at": null, "x": 1'),
+        ("verdict.json", '"stages": [', '"stages": "x", "y": ['),
+        ("verdict.json", '"decision": ', '"decided": '),
+        ("verdict.json", 'Z"', '"'),
+        ("evidence/looks.jsonl", '"after": 6', '"after": "6"'),
+        ("evidence/looks.jsonl", '"at": 1', '"at": "x", "was": 1'),
+        ("evidence/looks.jsonl", '"at": 1', '"at": NaN, "was": 1'),
+        ("evidence/looks.jsonl", '"after": ', '"after": -'),
+        ("evidence/looks.jsonl", '"final"', '"\xff"'),
+        ("evidence/judged.jsonl", '"signal":"', '"signal":"\xff'),
+    ],
+)
+def test_a_broken_run_is_one_line_that_names_the_file_and_stays_as_it_is(
+    file: str, old: str, new: str, bad: tuple[Path, Verdict], tmp_path: Path
+):
+    """No traceback, nothing guessed, nothing written."""
+    run = tmp_path / "run"
+    shutil.copytree(bad[0], run)
+    path = run / file
+    whole = path.read_bytes()
+    assert old.encode() in whole
+    path.write_bytes(whole.replace(old.encode(), new.encode("latin-1")))
+    before = {item: item.read_bytes() for item in run.rglob("*") if item.is_file()}
+    with pytest.raises(SpecError) as told:
+        judge_by_policy(run, policy(tmp_path, "alpha: 0.02"))
+    assert file in str(told.value)
+    assert {item: item.read_bytes() for item in run.rglob("*") if item.is_file()} == before
 
 
 def test_a_missing_policy_is_exit_code_2(bad: tuple[Path, Verdict], tmp_path: Path):
