@@ -23,7 +23,7 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What must be the same for two chunks to count as one A/A run."""
+    """What must be the same for two chunks to count as one A/A run; `bounds` are those of the latency's buckets."""
 
     system: str
     plan: str
@@ -33,6 +33,7 @@ class Conditions:
     look_s: float
     time_scale: float
     machine: str
+    bounds: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +125,9 @@ def _differs(path: Path, conditions: Conditions) -> str:
     """Return in what a chunk's conditions differ; "" where they are the same."""
     try:
         there = cast("dict[str, Any]", json.loads((path / _META).read_text(encoding="utf-8")))
+        there.setdefault("bounds", conditions.bounds)  # not kept at first
         found = [(name, there[name], value) for name, value in asdict(conditions).items() if there[name] != value]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"its {_META} cannot be read"
     return "; ".join(f"{name} was {old}, is {new}" for name, old, new in found)
 

@@ -54,6 +54,7 @@ class Asked:
             look_s=plan.look_s,
             time_scale=plan.time_scale,
             machine=this_machine(),
+            bounds=" ".join(f"{bound:g}" for bound in self.system.traffic.bounds_s),
         )
 
 

@@ -247,17 +247,19 @@ def test_a_load_that_stays_bad_ends_in_one_clear_error(system: Path, bench: Benc
 
 
 CHANGES = {
-    "another interval": ("interval_s: 1\n", "interval_s: 2\n", "interval_s was 1.0, is 2.0"),
-    "another rate": ("load_rate: 45", "load_rate: 40", "load_rate was 45.0, is 40.0"),
+    "another interval": ("rollout.yaml", "interval_s: 1\n", "interval_s: 2\n", "interval_s was 1.0, is 2.0"),
+    "another rate": ("rollout.yaml", "load_rate: 45", "load_rate: 40", "load_rate was 45.0, is 40.0"),
+    "other buckets": ("system.yaml", "[5, 10, 15, 20,", "[5, 10, 20,", "bounds was 0.005 0.01 0.015 0.02"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_evidence_of_other_conditions_is_not_mixed_in(change: tuple[str, str, str], system: Path, bench: Bench):
-    """What was measured under another interval or load does not count, and is said."""
+def test_evidence_of_other_conditions_is_not_mixed_in(change: tuple[str, str, str, str], system: Path, bench: Bench):
+    """What was measured under another interval or load, or in other buckets, does not count, and is said."""
     wired.calibrate(asked(system, 60), Told())
-    old, new, said = change
-    path = system / "rollout.yaml"
+    file, old, new, said = change
+    path = system / file
+    assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
     want = asked(system, 60)
     kept = read_chunks(want.folder, want.conditions, time.time())
