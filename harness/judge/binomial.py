@@ -47,17 +47,34 @@ def log_evidence_above(bad: int, n: int, limit: float) -> float:
     return mixture - prior - bad * math.log(limit) - (n - bad) * math.log1p(-limit)
 
 
+def log_evidence_below(bad: int, n: int, limit: float) -> float:
+    """Return the log e-value of "the share is below `limit`" after `bad` of `n`.
+
+    The mirror of `log_evidence_above`: a Beta mixture over (0, limit) against `limit` itself, leaning to 0. Under
+    every share at or above `limit` it reaches log(1/a) with a chance of at most a, however often one looks.
+    """
+    if n <= 0 or bad >= n * limit or not 0 < limit < 1:
+        return -math.inf
+    a, b = 0.5, max(1.0, 0.5 / limit)
+    after = float(_special.betainc(a + bad, b + n - bad, limit))
+    before = float(_special.betainc(a, b, limit))
+    mixture = float(_special.betaln(a + bad, b + n - bad)) + math.log(after)
+    prior = float(_special.betaln(a, b)) + math.log(before)
+    return mixture - prior - bad * math.log(limit) - (n - bad) * math.log1p(-limit)
+
+
 def needed_to_pass(bad: int, n: int, limit: float, confidence: float) -> int | None:
-    """Return how many more units would bring the upper bound to `limit` if the rate stays; None if it never will.
+    """Return how many more units would prove "below `limit`" at `confidence` if the rate stays; None if none would.
 
     The answer is the first of a grid of sizes that grows by 2 %, exact below 100 more.
     """
     rate = bad / n if n else 0.0
     if rate >= limit:
         return None
+    wanted = -math.log(1 - confidence)
     more = 1
     while more < 10_000_000:  # noqa: PLR2004 - beyond any run
-        if upper_bound(math.floor(bad + rate * more), n + more, confidence) <= limit:
+        if log_evidence_below(math.floor(bad + rate * more), n + more, limit) >= wanted:
             return more
         more += max(1, more // 50)
     return None

@@ -33,22 +33,21 @@ class BlockContest:
         """Start with no evidence; `scales` are the bets' kappas, equally weighted, for D in bad events."""
         self._intervals, self._scales = intervals, np.array(scales)
         self._logs: Array = np.zeros((*shape, len(scales)))
-        self._sums: Array = np.zeros((4, *shape))
+        self._sums: Array = np.zeros((3, *shape))
         self._seen = 0
         self.blocks = 0
 
     def update(self, counts: Counts, *, p_b: Numbers = 0.0, phi: Numbers = 1.0) -> None:  # noqa: ARG002 - as BinaryContest
         """Take one interval in; the block's last one decides its bet."""
-        self._sums = self._sums + np.stack(
-            np.broadcast_arrays(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b, self._sums[0])[:4]
-        )
+        n = np.maximum(counts.n_c + counts.n_b, 1)
+        # Within each interval, as everywhere: over a whole block a change of shares would meet a change of rates.
+        difference = counts.bad_c - (counts.bad_c + counts.bad_b) * counts.n_c / n
+        self._sums = self._sums + np.stack(np.broadcast_arrays(difference, counts.n_c, counts.n_b, self._sums[0])[:3])
         self._seen += 1
         if self._seen < self._intervals:
             return
-        bad_c, n_c, bad_b, n_b = self._sums
-        n = np.maximum(n_c + n_b, 1)
-        difference = bad_c - (bad_c + bad_b) * n_c / n
-        fair = (n_c <= _MOST_SHARE * n) & (n_c > 0) & (n_b > 0)
+        difference, n_c, n_b = self._sums
+        fair = (n_c <= _MOST_SHARE * (n_c + n_b)) & (n_c > 0) & (n_b > 0)
         bets = np.log1p(np.minimum(np.tanh(difference[..., None] * self._scales), 1 - 1e-6).clip(-1 + 1e-6))
         self._logs += np.where(fair[..., None], bets, 0.0)
         self._sums, self._seen = np.zeros_like(self._sums), 0

@@ -2,7 +2,7 @@
 
 import math
 
-from harness.judge.binomial import log_evidence_above, lower_bound, needed_to_pass, upper_bound
+from harness.judge.binomial import log_evidence_above, log_evidence_below, lower_bound, needed_to_pass, upper_bound
 from harness.judge.buckets import Buckets
 from harness.judge.finding import Finding, Look, Terms, missing, of, percent
 from harness.model.evidence import Arm, Evidence, Kind
@@ -34,10 +34,10 @@ class NumberTrial:
 
     A quantile is a share too: "p95 <= T" is "at most 5 % take longer than T", counted at the bucket bound T.
     Used: both arms' records of judged stages (not warm-up, smoke, transitions). Fails when the anytime-valid
-    evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when the
-    exact one-sided upper bound at this look is within the limit and the newest stage alone is not shown to be
-    above it. When the baseline looks as bad over the same stages, or over the newest of them, a failure says
-    nothing about the release and becomes an error.
+    evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when that of
+    its lying below reaches 1 / (1 - confidence) and the newest stage alone is not shown to be above it. The
+    bounds shown are the exact ones at this look. When the baseline looks as bad over the same stages, or over the
+    newest of them, a failure says nothing about the release and becomes an error.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -77,7 +77,7 @@ class NumberTrial:
         confidence = self._terms.confidence
         status, reason = self._decide(candidate, baseline)
         needed = None
-        if status is Status.INCONCLUSIVE and upper_bound(candidate.bad, candidate.n, confidence) > self._limit:
+        if status is Status.INCONCLUSIVE and not self._proven(candidate):
             needed = needed_to_pass(candidate.bad, candidate.n, self._limit, confidence)
             reason += f"; about {needed} more requests of the candidate would settle it" if needed else ""
         estimate, interval = self._estimate(candidate)
@@ -110,12 +110,17 @@ class NumberTrial:
             return Status.ERROR, f"{both}: the machine or the stack, not the release"
         high = upper_bound(candidate.bad, candidate.n, self._terms.confidence)
         bound = f"at most {percent(high)} at {100 * self._terms.confidence:g} % confidence"
-        if high <= self._limit:
+        if self._proven(candidate):
             now, n = candidate.stage_bad, candidate.stage_n
             if lower_bound(now, n, self._terms.confidence) > self._limit:
                 return Status.INCONCLUSIVE, f"{seen}: {bound}, but the newest stage alone is above it: {of(now, n)}"
             return Status.PASS, f"{seen}: {bound}"
-        return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet within the limit"
+        return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet proven to be within the limit"
+
+    def _proven(self, candidate: _Tally) -> bool:
+        """Tell whether the share is shown to be within the limit, whenever this is asked."""
+        wanted = -math.log(1 - self._terms.confidence)
+        return log_evidence_below(candidate.bad, candidate.n, self._limit) >= wanted
 
 
 def _limit(terms: Terms) -> tuple[float, float | None]:

@@ -74,6 +74,8 @@ def check(calibration: Calibration | None, *, interval_s: float, load_rate: floa
     ratio = load_rate / calibration.load_rate if calibration.load_rate > 0 else 0.0
     if not 1 / MAX_RATE_FACTOR <= ratio <= MAX_RATE_FACTOR:
         raise Uncalibrated(f"its A/A run had {calibration.load_rate:g} requests a second, this plan has {load_rate:g}")
+    if calibration.windows < 1:
+        raise Uncalibrated("its A/A run is too short for even one rollout of its plan to be tried on it")
     if calibration.false_alarms > 0.05 * calibration.windows:
         raise Uncalibrated(
             f"{calibration.false_alarms} of its {calibration.windows} A/A windows would have been rolled back"

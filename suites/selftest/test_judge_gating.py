@@ -166,6 +166,15 @@ def test_blocks_say_nothing_while_the_candidate_serves_the_larger_part():
     assert contest.log_e > 2
 
 
+def test_a_change_of_shares_while_rates_fall_is_no_difference_in_a_block():
+    """Equal arms: 6 % of a tenth of the traffic, then 0.5 % of half. Over the block as a whole they would differ."""
+    contest = BlockContest()
+    for at in range(4 * BLOCK_INTERVALS):
+        early = at % BLOCK_INTERVALS < BLOCK_INTERVALS // 2
+        contest.update(Counts(6, 100, 54, 900) if early else Counts(2.5, 500, 2.5, 500))
+    assert contest.log_e == pytest.approx(0.0, abs=1e-9)
+
+
 def test_one_rollout_and_many_give_the_same_evidence():
     """The gate judges one, the bench thousands, by the same lines."""
     rng = np.random.default_rng(3)

@@ -7,7 +7,7 @@ import pytest
 from judge_streams import COARSE, events, latencies, objective_of, plan_of, verdict_on
 
 from harness.judge import Judge
-from harness.judge.binomial import log_evidence_above, lower_bound, needed_to_pass, upper_bound
+from harness.judge.binomial import log_evidence_above, log_evidence_below, lower_bound, needed_to_pass, upper_bound
 from harness.model.evidence import Arm
 from harness.model.objective import Measure, Objective
 from harness.model.status import Status
@@ -36,10 +36,10 @@ def test_bounds_of_nothing_seen_bound_nothing():
 
 
 def test_a_clean_candidate_passes_and_says_how_many_it_needs_before():
-    """89 clean requests are one too few for 5 % at 99 %; 90 are enough."""
-    early = verdict_on(ERRORS, [events("q.error", C, 0, 89)])
+    """106 clean requests are one too few for 5 % at 99 % at whatever look; 107 are enough."""
+    early = verdict_on(ERRORS, [events("q.error", C, 0, 106)])
     assert (early.status, early.needed) == (Status.INCONCLUSIVE, 1)
-    assert verdict_on(ERRORS, [events("q.error", C, 0, 90)]).status is Status.PASS
+    assert verdict_on(ERRORS, [events("q.error", C, 0, 107)]).status is Status.PASS
 
 
 def test_a_failing_candidate_fails_with_its_counts():
@@ -80,8 +80,8 @@ def test_an_objective_of_one_stage_reads_only_that_stage():
 
 
 def test_a_quantile_is_a_share_above_a_bucket_bound():
-    """p95 <= 1000 ms: 90 quick answers pass, in ms; 20 % slow ones fail."""
-    passed = verdict_on(P95, [latencies("q.latency", C, 0, [0.015] * 90, COARSE)])
+    """p95 <= 1000 ms: 130 quick answers pass, in ms; 20 % slow ones fail."""
+    passed = verdict_on(P95, [latencies("q.latency", C, 0, [0.015] * 130, COARSE)])
     assert passed.status is Status.PASS
     assert passed.estimate is not None
     assert passed.estimate < 25
@@ -144,9 +144,22 @@ def test_looking_after_every_request_does_not_raise_false_alarms():
     assert alarms <= 400 * 0.05 + 2 * np.sqrt(400 * 0.05)
 
 
-def test_needed_agrees_with_the_bound_that_it_promises():
-    """After so many more at the same rate the bound is within the limit."""
+def test_a_share_at_its_limit_is_hardly_ever_proven_to_be_below_however_often_one_looks():
+    """400 streams exactly at 5 %, a look every ten requests: at most 5 % of them, and chance. A bound each does not."""
+    rng = np.random.default_rng(8)
+    proven = bounded = 0
+    for _ in range(400):
+        bad = np.cumsum(rng.random(2000) < 0.05)
+        looks = range(9, 2000, 10)
+        proven += any(log_evidence_below(int(bad[n]), n + 1, 0.05) >= np.log(20) for n in looks)
+        bounded += any(upper_bound(int(bad[n]), n + 1, 0.95) <= 0.05 for n in looks)
+    assert proven <= 400 * 0.05 + 2 * np.sqrt(400 * 0.05)
+    assert bounded > 400 * 0.1
+
+
+def test_needed_agrees_with_the_proof_that_it_promises():
+    """After so many more at the same rate it is proven to be below the limit."""
     more = needed_to_pass(1, 60, 0.05, 0.99)
     assert more is not None
-    assert upper_bound(int(1 + more / 60), 60 + more, 0.99) <= 0.05
+    assert log_evidence_below(int(1 + more / 60), 60 + more, 0.05) >= np.log(100)
     assert needed_to_pass(6, 100, 0.05, 0.99) is None

@@ -17,6 +17,7 @@ from harness.judge.binomial import (
     at_least,
     at_most,
     log_evidence_above,
+    log_evidence_below,
     lower_bound,
     needed_to_pass,
     newcombe,
@@ -116,6 +117,23 @@ def test_the_chance_of_ever_alarming_at_the_limit_is_at_most_alpha(limit: float,
     assert alarmed + alive.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("bad, n, limit", [(0, 40, 0.05), (1, 90, 0.05), (3, 400, 0.02)])
+def test_evidence_below_a_limit_is_its_integral(bad: int, n: int, limit: float):
+    """The truncated Beta mixture, by numbers."""
+    b = max(1.0, 0.5 / limit)
+
+    def prior(share: float) -> float:
+        return share ** (0.5 - 1) * (1 - share) ** (b - 1)
+
+    def likelihood(share: float) -> float:
+        return (share / limit) ** bad * ((1 - share) / (1 - limit)) ** (n - bad)
+
+    top = integrate.quad(lambda x: 2 * x * prior(x * x) * likelihood(x * x), 0, math.sqrt(limit))[0]
+    bottom = integrate.quad(lambda x: 2 * x * prior(x * x), 0, math.sqrt(limit))[0]
+    assert log_evidence_below(bad, n, limit) == pytest.approx(math.log(top / bottom), rel=1e-6)
+    assert log_evidence_below(bad + n, n + bad, limit) == -math.inf
+
+
 def test_the_requests_needed_to_pass_are_the_fewest():
     """One fewer does not pass; a rate at the limit never will."""
     for bad, n in ((0, 0), (0, 50), (1, 100)):
@@ -123,11 +141,11 @@ def test_the_requests_needed_to_pass_are_the_fewest():
         assert more is not None
         rate = bad / n if n else 0.0
 
-        def bound(extra: int, bad: int = bad, n: int = n, rate: float = rate) -> float:
-            return upper_bound(math.floor(bad + rate * extra), n + extra, 0.99)
+        def proven(extra: int, bad: int = bad, n: int = n, rate: float = rate) -> bool:
+            return log_evidence_below(math.floor(bad + rate * extra), n + extra, 0.05) >= math.log(100)
 
-        assert bound(more) <= 0.05
-        assert more > 100 or bound(more - 1) > 0.05
+        assert proven(more)
+        assert more > 100 or not proven(more - 1)
     assert needed_to_pass(5, 100, 0.05, 0.99) is None
 
 
@@ -569,12 +587,12 @@ def test_a_share_a_little_above_its_number_is_told_by_hand():
     assert (judgement.status, judgement.n, judgement.needed) == (Status.INCONCLUSIVE, 100, None)
     assert judgement.estimate == pytest.approx(7.0)
     assert judgement.interval == pytest.approx((100 * low, 100 * high))
-    bound = f"at most {100 * high:.1f} % at 99 % confidence, not yet within the limit"
+    bound = f"at most {100 * high:.1f} % at 99 % confidence, not yet proven to be within the limit"
     assert judgement.reason == f"candidate 7 of 100 (7.0 %) violations, limit 5.0 %: {bound}"
 
 
 def test_a_share_within_its_number_says_how_many_more_would_do():
-    """1 of 60: about 66 more at that rate, counted by the exact bound."""
+    """1 of 60: so many more at that rate."""
     judgement = verdict_on(NUMBER, [events("q.error", C, 0, 60, 1)])
     assert judgement.needed == needed_to_pass(1, 60, 0.05, 0.99)
     assert judgement.reason.startswith("candidate 1 of 60 (1.7 %) violations, limit 5.0 %: at most ")
