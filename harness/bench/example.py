@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from harness.bench.canvas import figure as figure_of
 from harness.bench.streams import Effect, Layout, Noise, World, draw
 from harness.bench.subject import RolloutJudge, calibration, ramp
 
@@ -35,7 +35,7 @@ def paths(seed: int = 33) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def write(path: Path, seed: int = 33) -> None:
     """Draw the example as a PNG."""
-    figure: Any = Figure(figsize=(8.5, 4.2), layout="constrained")
+    figure = figure_of((8.5, 4.2))
     axes: Any = figure.subplots()
     looks = np.arange(1, 4 * MINUTES + 1) / 4
     for (name, values), (_, _, _, colour, dash) in zip(paths(seed), _SHOWN, strict=True):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from harness.bench.canvas import figure as figure_of
 from harness.bench.cells import ROLLGATE, Cell, Standing
 from harness.bench.oracle import NOISY_SPRT, SPRT
 from harness.bench.outcome import scale_of
@@ -141,7 +141,7 @@ def _detections(results: Sequence[Result]) -> Axes | None:
     others = [by_name.get(name) for name in ("latency-5.common", "latency-20.ar8", "tail.ar8")]
     if not any(result for line in [*wanted, others] for result in line):
         return None
-    figure: Axes = Figure(figsize=(13, 13), layout="constrained")
+    figure: Axes = figure_of((13, 13))
     grid = figure.subplots(4, 3, sharey=True)
     for line, group in zip(grid, [*wanted, others], strict=True):
         for axes, result in zip(line, group, strict=True):
@@ -162,7 +162,7 @@ def _bakes(results: Sequence[Result]) -> Axes | None:
     bakes, margins = _good(results, "bake-"), _good(results, "margin.")
     if not bakes or not margins:
         return None
-    figure: Axes = Figure(figsize=(12, 5), layout="constrained")
+    figure: Axes = figure_of((12, 5))
     left, right = figure.subplots(1, 2)
     colours = {"bake-50": "#2b59c3", "bake-200": _OURS, "bake-1000": "#c1440e"}
     for result in bakes:
@@ -214,7 +214,7 @@ def _curves(axes: Axes, result: Result, rules: Sequence[str]) -> None:
 
 
 def _new(size: tuple[float, float]) -> tuple[Axes, Axes]:
-    figure: Axes = Figure(figsize=size, layout="constrained")
+    figure: Axes = figure_of(size)
     return figure, figure.subplots()
 
 
