@@ -5,7 +5,6 @@ from typing import Any
 
 from harness.paths import cache_root
 
-
 Figure = Any  # matplotlib's own types leave too much unknown
 
 
