@@ -139,32 +139,6 @@ class Within:
         return log_mean_exp(self._logs, _WITHIN)
 
 
-class Below:
-    """Evidence that one share lies below another: that equal or more it can't be. It promotes, too.
-
-    Averages bets on given alternatives, the first with most of the weight.
-    """
-
-    def __init__(self, shape: tuple[int, ...] = ()) -> None:
-        """Start with no evidence."""
-        self._logs: Array = np.zeros((*shape, len(_WITHIN)))
-
-    def update(
-        self, counts: Counts, *, p_b: Numbers, alternatives: tuple[Numbers, Numbers], phi: Numbers = 1.0
-    ) -> None:
-        """Take one interval in; `p_b` and the `alternatives` for the candidate come from earlier intervals only."""
-        p_b = np.asarray(p_b, dtype=float)[..., None]
-        p_c = np.stack(np.broadcast_arrays(*(np.asarray(p, dtype=float) for p in alternatives)), axis=-1)
-        sound = (p_c > 0) & (p_c < p_b)
-        value = counts.log_e(np.where(sound, p_c, p_b), p_b, 0.0)
-        self._logs += np.where(sound, value / np.asarray(phi, dtype=float)[..., None], 0.0)
-
-    @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs, _WITHIN)
-
-
 class PastRate:
     """A share learnt from earlier intervals, forgetting what is more than about `memory` units old."""
 

@@ -1,14 +1,13 @@
 """A latency quantile against the baseline's, within the same intervals."""
 
 import math
-from bisect import bisect_right
 
-from harness.judge.bets import Below, Counts, Excess, PastRate
+from harness.judge.bets import Counts, Excess, PastRate
 from harness.judge.buckets import Buckets
 from harness.judge.difference import LatencyDifference, Noise, nearest_bound
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
 from harness.judge.pairing import Intervals
-from harness.judge.ratio import Standardised, more_to_reach
+from harness.judge.ratio import Standardised
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -26,10 +25,9 @@ class LatencyTrial:
     1 - quantile, minus that above T, and never less than nothing. Two equal arms satisfy it whatever
     drifts, and however wrong the past is.
 
-    Pass. Within each interval the baseline's share above its past quantile is held against the candidate's share
-    above (1 + margin) times that: a release at the margin or beyond it exceeds it at least as often. It passes
-    when the evidence against that reaches 1 / (1 - confidence). The interval shown beside it is of all judged
-    intervals together, exact at this look.
+    Pass. Over all judged intervals that both arms served, the exact upper bound of the candidate's quantile
+    lies within (1 + margin) times the exact lower bound of the baseline's (each wrong with half the chance
+    that `confidence` leaves), and the comparison within the same intervals agrees.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -49,10 +47,9 @@ class LatencyTrial:
         self.difference = LatencyDifference(terms.gating, self.noise, self._level)
         self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
         self._candidate, self._baseline = Buckets(), Buckets()
-        self._excess, self._below = Excess(), Below()
-        self._past_far = PastRate(prior_bad=tail / 4, prior_n=1.0)
+        self._excess = Excess()
         self._n = 0
-        self._beyond = Standardised()
+        self._beyond, self._agree = Standardised(), Standardised()
         self._last_threshold = 0.0
 
     @property
@@ -103,22 +100,9 @@ class LatencyTrial:
         self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
-        self._bet_below(candidate, baseline, here, phi)
+        over_c = sum(candidate.counts[max(here, there) + 1 :])
+        self._agree.add(Counts(over_c, candidate.n, sum(baseline.counts[here + 1 :]), baseline.n))
         self._last_threshold = bounds[there]
-
-    def _bet_below(self, candidate: Evidence, baseline: Evidence, here: int, phi: float) -> None:
-        """Bet that the candidate exceeds (1 + margin) times the bound `here` less often than the baseline exceeds it.
-
-        Where that is no bound, the last one before it is taken: harder on the candidate.
-        """
-        past = self._past_b
-        there = bisect_right(past.bounds, past.bounds[here] * self._ratio * _SLACK) - 1
-        near = (float(past.above()[here]) + 0.5 * (1 - self._level)) / (past.n + 1)
-        far = (float(past.above()[there]) + 0.25 * (1 - self._level)) / (past.n + 1)
-        over = sum(candidate.counts[there + 1 :])
-        counts = Counts(over, candidate.n, sum(baseline.counts[here + 1 :]), baseline.n)
-        self._below.update(counts, p_b=near, alternatives=(far, float(self._past_far.towards(far))), phi=phi)
-        self._past_far.update(over, candidate.n)
 
     def find(self, look: Look) -> Finding:
         """Judge what was counted so far."""
@@ -138,12 +122,8 @@ class LatencyTrial:
             estimate=estimate,
             interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest else None,
             n=self._n,
-            needed=self._needed() if status is Status.INCONCLUSIVE else None,
+            needed=self._needed(estimate, highest) if status is Status.INCONCLUSIVE else None,
         )
-
-    def _needed(self) -> int | None:
-        """Return the requests to come if the evidence goes on as so far; None if it never proves it."""
-        return more_to_reach(float(self._below.log_e), -math.log(1 - self._terms.confidence), self._n)
 
     def _decide(self, candidate: float | None, baseline: float | None, highest: float | None) -> tuple[Status, str]:
         name, margin = f"p{100 * self._level:g}", self._terms.threshold
@@ -158,11 +138,21 @@ class LatencyTrial:
             )
         if self._terms.gating.mode is RollbackOn.EXCESS and self._excess.peak >= -math.log(self._terms.alpha):
             return Status.FAIL, f"{seen}: beyond the margin of {margin:g} %"
-        if float(self._below.log_e) >= -math.log(1 - self._terms.confidence):
-            shown = f", at most {100 * (highest - 1):+.0f} % over all" if highest else ""
-            return Status.PASS, f"{seen}: shown within {margin:g} % in the same intervals{shown}"
+        if highest is not None and highest <= self._ratio * _SLACK:
+            if self._agree.n_c and self._agree.difference <= 0:
+                return Status.PASS, f"{seen}: shown at most {100 * (highest - 1):+.0f} %, within {margin:g} %"
+            return Status.INCONCLUSIVE, f"{seen}: within {margin:g} % over all, but not within the same intervals"
         shown = f"at most {100 * (highest - 1):+.0f} % is shown" if highest else "too few requests for a bound"
         return Status.INCONCLUSIVE, f"{seen}: {shown}, the margin is {margin:g} %"
+
+    def _needed(self, estimate: float | None, highest: float | None) -> int | None:
+        """Return the requests to come if the ratio's bound shrinks with the root of their number."""
+        n = self._n
+        if estimate is None or highest is None or 1 + estimate / 100 >= self._ratio:
+            return None
+        centre = math.log(1 + estimate / 100)
+        shrink = (math.log(highest) - centre) / (math.log(self._ratio) - centre)
+        return max(1, math.ceil(n * (shrink * shrink - 1)))
 
 
 class FinestLatencyTrial:
