@@ -19,20 +19,24 @@ BOTH = (Source.CLIENT, Source.PROMETHEUS)
 _SECONDS, _PER_SECOND = 100, 100
 
 
-def errors(source: Source, arm: Arm, at: int, percent: float) -> Evidence:
-    """One second of one arm in which `percent` of 100 requests fail."""
+def second(source: Source, signal: str, arm: Arm, at: int) -> Evidence:
+    """One second of one arm at half the traffic, in which 100 requests were counted and none was bad."""
     return Evidence(
         kind=Kind.EVENTS,
         source=source,
-        signal="query.error",
+        signal=signal,
         arm=arm,
         start_s=at,
         end_s=at + 1,
         stage="50",
         share=0.5,
         n=_PER_SECOND,
-        bad=round(_PER_SECOND * percent / 100),
     )
+
+
+def errors(source: Source, arm: Arm, at: int, percent: float) -> Evidence:
+    """One second of one arm in which `percent` of 100 requests fail."""
+    return replace(second(source, "query.error", arm, at), bad=round(_PER_SECOND * percent / 100))
 
 
 def latencies(source: Source, arm: Arm, at: int, slow_percent: float, beyond_s: float) -> Evidence:
@@ -42,19 +46,8 @@ def latencies(source: Source, arm: Arm, at: int, slow_percent: float, beyond_s: 
     counts = [0] * (len(bounds) + 1)
     counts[0] = _PER_SECOND - slow
     counts[bounds.index(beyond_s) + 1] = slow
-    return Evidence(
-        kind=Kind.HISTOGRAM,
-        source=source,
-        signal="query.latency",
-        arm=arm,
-        start_s=at,
-        end_s=at + 1,
-        stage="50",
-        share=0.5,
-        n=_PER_SECOND,
-        bounds=bounds,
-        counts=tuple(counts),
-    )
+    blank = second(source, "query.latency", arm, at)
+    return replace(blank, kind=Kind.HISTOGRAM, bounds=bounds, counts=tuple(counts))
 
 
 def judged(records: Sequence[Evidence], id_: str) -> dict[str, Status]:
