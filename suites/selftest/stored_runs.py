@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from doubles import PlainRouter, SimulatedClock
 from judge_streams import Truth, World
 
 from harness import spec
@@ -18,7 +19,7 @@ from harness.model.plan import StagePlan
 from harness.model.status import exit_code
 from harness.model.system import System
 from harness.paths import share_root
-from harness.ports import LoadHealth, RouterState, Sink
+from harness.ports import LoadHealth, Sink
 from harness.report.verdict_json import dumps
 from harness.run.driver import Driver, Judging, Parts
 from harness.run.sinks import Fanout
@@ -27,50 +28,13 @@ from harness.wiring.judging import kept_calibrations, known
 SYSTEM = share_root() / "stack" / "systems" / "researchflow"
 
 
-class Clock:
-    """Time that passes when somebody sleeps, and a few milliseconds whenever somebody asks."""
-
-    def __init__(self, at: float = 1_000_000.0) -> None:
-        self.at = at
-
-    def now(self) -> float:
-        self.at += 0.003
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
-@dataclass
-class Router:
-    """A router in memory."""
-
-    limit: int = 0
-    sticky: bool = True
-
-    def read(self) -> RouterState:
-        return RouterState(limit=self.limit, lease_held=True, candidate_up=True, baseline_up=True)
-
-    def set_limit(self, limit: int) -> None:
-        self.limit = limit
-
-    def hold_lease(self) -> None:
-        pass
-
-    def drop_lease(self) -> None:
-        self.limit = 0
-
-
 @dataclass
 class WorldLoad:
     """Everything that the collectors would say, at the share that the router has."""
 
     world: World
-    clock: Clock
-    router: Router
+    clock: SimulatedClock
+    router: PlainRouter
 
     def start(self) -> None:
         pass
@@ -100,10 +64,10 @@ def moment(at: float) -> str:
 
 
 def drive(
-    folder: Path, plan: StagePlan, judge: Judging, world: World, clock: Clock, *, sinks: Sequence[Sink] = ()
+    folder: Path, plan: StagePlan, judge: Judging, world: World, clock: SimulatedClock, *, sinks: Sequence[Sink] = ()
 ) -> tuple[Driver, str]:
     """Run the real driver by `plan` over a simulated world; return it, over, and the evidence's digest."""
-    router = Router()
+    router = PlainRouter()
     journal = SqliteJournal(folder / "journal.sqlite", who="driver:test", clock=clock)
     store = EvidenceFiles(folder / "evidence")
     parts = Parts(
@@ -135,7 +99,7 @@ def store_run(
     stages: StagePlan = next(p for p in system.plans if p.name == plan)
     folder.mkdir(parents=True)
     shutil.copytree(root, folder / "system")
-    clock = Clock()
+    clock = SimulatedClock()
     started = at or moment(clock.at)
     judge = known(stages, kept_calibrations(system), started).judge(system, stages)
     driver, digest = drive(folder, stages, judge, World(truth, stages.load_rate, seed), clock)

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from doubles import SimulatedClock
 from judge_streams import GOOD, Truth, World
-from stored_runs import SYSTEM, Clock, WorldLoad, drive, moment, store_run
+from stored_runs import SYSTEM, WorldLoad, drive, moment, store_run
 
 from harness import spec
 from harness.model.calibration import ENOUGH_INTERVALS, Calibration, Dispersion
@@ -54,7 +55,7 @@ class Told:
 class Bench:
     """In the place of a real run: the driver over a simulated stack, in simulated time that ends about now."""
 
-    clock: Clock
+    clock: SimulatedClock
     requests: list[Request] = field(default_factory=list[Request])
     bad_load: set[int] = field(default_factory=set[int])
     interrupt: int = 0
@@ -132,7 +133,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Simulated runs in the place of real ones."""
-    made = Bench(Clock(float(math.floor(time.time()) - 5000)))
+    made = Bench(SimulatedClock(float(math.floor(time.time()) - 5000)))
     monkeypatch.setattr(wired, "run_request", made)
     return made
 

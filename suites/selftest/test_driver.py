@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from doubles import PlainRouter, SimulatedClock
 
 from harness.adapters.evidence_files import EvidenceFiles, read_evidence, read_looks
 from harness.adapters.journal import SqliteJournal
@@ -15,7 +16,7 @@ from harness.model.judgement import Judgement
 from harness.model.plan import Stage, StagePlan
 from harness.model.status import Cause, Decision, Status
 from harness.planning.rollout import Phase
-from harness.ports import LoadHealth, RouterState
+from harness.ports import LoadHealth
 from harness.run.driver import Driver, Parts
 
 pytestmark = pytest.mark.selftest
@@ -28,50 +29,6 @@ PLAN = StagePlan(
     deadline_s=60,
     patience_s=2,
 )
-
-
-class SimulatedClock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 1_000_000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
-@dataclass
-class PlainRouter:
-    """A router in memory that can be told to refuse, or to die at its n-th call."""
-
-    limit: int = 0
-    lease: bool = False
-    refusals: int = 0
-    sticky: bool = True
-    history: list[int] = field(default_factory=list[int])
-
-    def read(self) -> RouterState:
-        return RouterState(limit=self.limit, lease_held=self.lease, candidate_up=True, baseline_up=True)
-
-    def set_limit(self, limit: int) -> None:
-        if self.refusals:
-            self.refusals -= 1
-            msg = "the router does not answer"
-            raise EnvironmentProblem(msg)
-        self.limit = limit
-        self.history.append(limit)
-
-    def hold_lease(self) -> None:
-        self.lease = True
-
-    def drop_lease(self) -> None:
-        self.lease = False
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import test_driver as rigs
+from doubles import SimulatedClock
 from native_runs import ARMS, minimal
 
 from harness.adapters.journal import SqliteJournal
@@ -39,7 +40,7 @@ class Scene:
     verb: str = "abort"
     name: str = "scripted"
     begun: list[str] = field(default_factory=list[str])
-    clock: rigs.SimulatedClock = field(default_factory=rigs.SimulatedClock)
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
 
     def up(self) -> Stack:
         self.reach("stack")
