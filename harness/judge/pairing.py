@@ -43,15 +43,16 @@ class Pairing:
 class Intervals:
     """Pairs brought together into judging intervals of `length_s`, counted from the epoch.
 
-    Records as long as that, or longer, stay as they are. An interval is handed on when the next one begins, so
-    the newest evidence may wait for up to `length_s`.
+    Records as long as that, or longer, stay as they are. An interval ends early where the stage changes: no record
+    holds two stages. An interval is handed on when the next one begins, so the newest evidence may wait for up to
+    `length_s`.
     """
 
     def __init__(self, length_s: float) -> None:
         """Start with nothing waiting."""
         self._length_s = length_s
         self._pairs = Pairing()
-        self._key: int | None = None
+        self._key: tuple[str, str, int] | None = None
         self._open: list[tuple[Evidence, Evidence]] = []
 
     def add(self, record: Evidence) -> list[tuple[Evidence | None, Evidence | None]]:
@@ -61,7 +62,7 @@ class Intervals:
             if baseline is None or candidate is None or _length(baseline) >= 0.99 * self._length_s:
                 ready.append((baseline, candidate))
                 continue
-            key = int(candidate.start_s // self._length_s)
+            key = (baseline.stage, candidate.stage, int(candidate.start_s // self._length_s))
             if self._open and key != self._key:
                 ready.append(self._close())
             self._key = key

@@ -205,6 +205,20 @@ def test_seconds_are_judged_in_the_intervals_that_the_noise_was_measured_in():
     ]
 
 
+def test_a_stage_that_changes_within_an_interval_begins_another_one():
+    """Ten percent until second 7 of fifteen, half from then on: neither stage's counts bear the other's name."""
+    intervals = Intervals(15.0)
+    ready = []
+    for at in range(31):
+        stage, share = ("10", 0.1) if at < 7 else ("50", 0.5)
+        for arm in Arm:
+            n = round(20 * (share if arm is Arm.CANDIDATE else 1 - share))
+            ready += intervals.add(streams.events("q.error", arm, float(at), n, stage=stage, share=share))
+    told = [(c.stage, c.share, c.start_s, c.end_s, b.n, c.n) for b, c in ready]
+    assert told == [("10", 0.1, 0, 7, 126, 14), ("50", 0.5, 7, 15, 80, 80), ("50", 0.5, 15, 30, 150, 150)]
+    assert [(b.stage, b.share) for b, _ in ready] == [(stage, share) for stage, share, *_ in told]
+
+
 def test_judging_by_longer_intervals_still_finds_the_fault():
     """Intervals of 5 s, errors of 3 %."""
     truth, name = streams.KNOWN_BAD["errors 3 %"]
