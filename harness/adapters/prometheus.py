@@ -118,12 +118,12 @@ class PrometheusMetrics:
         pace = max(paces.values(), default=15.0)
         answers = {use: self._ask(selector, pace) for use, selector in selectors(signal).items()}
         jobs = {row["metric"].get("job", "") for matrix in answers.values() for row in matrix}
-        stale_s = _STALE_SCRAPES * max((paces[job] for job in jobs if job in paces), default=pace)
+        own_pace = max((paces[job] for job in jobs if job in paces), default=pace)
         records: list[Evidence] = []
         wrong: dict[Arm | None, _Wrong] = {}
         for arm in arms_of(signal):
             series = read_frames(signal, answers, arm)
-            found, wrong[arm] = self._difference(signal, arm, series, stale_s)
+            found, wrong[arm] = self._difference(signal, arm, series, own_pace)
             records += found
         if candidate_down:
             wrong.pop(Arm.CANDIDATE, None)
@@ -135,7 +135,7 @@ class PrometheusMetrics:
         return records, TargetReport(tuple(fault for faults in told.values() for fault in faults), tuple(releases))
 
     def _difference(
-        self, signal: Signal, arm: Arm | None, series: ArmSeries, stale_s: float
+        self, signal: Signal, arm: Arm | None, series: ArmSeries, pace: float
     ) -> tuple[list[Evidence], "_Wrong"]:
         """Return the records of the scrapes that are new, and faults; a faulty scrape yields no evidence."""
         faults = list(series.faults)
@@ -147,7 +147,7 @@ class PrometheusMetrics:
             if before is not None and frame.at <= before.at:
                 continue
             try:
-                record = evidence(signal, arm, before, frame)
+                record = evidence(signal, arm, before, frame, pace_s=pace)
             except ValueError as error:
                 away = isinstance(error, SeriesAwayError) and (away or not faults)
                 faults.append(str(error))
@@ -159,7 +159,7 @@ class PrometheusMetrics:
         if not faults:
             newest = series.frames[-1].at if series.frames else None
             age = self._clock.now() - newest if newest is not None else None
-            if age is None or age > stale_s:
+            if age is None or age > _STALE_SCRAPES * pace:
                 faults.append(f"stale: the newest sample is {age:.1f} s old" if age is not None else "no whole scrape")
                 away = True  # a target that is up and scraped has new samples of all that it exposes
         return records, _Wrong(tuple(faults), away)

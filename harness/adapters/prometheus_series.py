@@ -83,12 +83,13 @@ def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]
     return result
 
 
-def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame) -> Evidence | None:
+def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame, *, pace_s: float) -> Evidence | None:
     """Return what happened between two scrapes of one arm; None where nothing can be said yet.
 
-    Raises ValueError for what is wrong, naming the series; SeriesAwayError for one that is gone.
+    `pace_s` is the usual time between scrapes: where some were missed, the record's note says so. Raises ValueError
+    for what is wrong, naming the series; SeriesAwayError for one that is gone.
     """
-    made = increment(signal, arm, before, now)
+    made = increment(signal, arm, before, now, pace_s=pace_s)
     if made.reading is Reading.GONE:
         raise SeriesAwayError(made.reason)
     if not made.sound:

@@ -70,6 +70,7 @@ def increment(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame,
     one that had counted before did not fall, a part was reset, or it has outgrown its old value: which of the
     two can't be told, and the interval is left out. A series that appears counts from 0 where the same instance
     was scraped before and had others of its use: it was made since then. A gauge is read as it stands.
+    A record that is not just the next one, after a reset or of a longer interval, says why in its note.
     """
     try:
         return _increment(signal, arm, before, now, pace_s)
@@ -103,7 +104,7 @@ def _increment(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame
         return Increment(reading=reading, reason=reason)
     if pace_s and reading is Reading.OK and now.at - before.at > _MISSED * pace_s:
         reading, reason = Reading.LATE, f"{now.at - before.at:.1f} s between two scrapes, {pace_s:g} s is usual"
-    blank = replace(blank, start_s=before.at, value=None, kind=Kind.EVENTS)
+    blank = replace(blank, start_s=before.at, value=None, kind=Kind.EVENTS, note=reason)
     record = _histogram(blank, signal, rises) if signal.histogram else _events(blank, rises)
     return Increment(reading=reading, reason=reason, record=record)
 

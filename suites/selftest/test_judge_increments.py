@@ -71,6 +71,7 @@ def test_a_reset_counts_everything_of_the_instance_from_nothing():
     assert made.reading is Reading.RESET
     assert "i:1 began anew" in made.reason
     assert made.record is not None
+    assert made.record.note == made.reason
     assert (made.record.n, made.record.bad) == (7, 2)
 
 
@@ -99,6 +100,7 @@ def test_a_scrape_that_came_late_is_told_and_counted():
     assert late.record is not None
     assert (late.record.n, late.record.end_s - late.record.start_s) == (40, 3)
     assert "3.0 s between two scrapes" in late.reason
+    assert late.record.note == late.reason
     assert between(errors(10, 0, 50), errors(12.5, 1, 90), pace_s=1.0).reading is Reading.OK
     assert between(errors(10, 0, 50), errors(99, 1, 90)).reading is Reading.OK
 

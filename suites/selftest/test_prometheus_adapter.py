@@ -31,6 +31,7 @@ class KnownPrometheus:
     without: str = ""  # an arm whose series are gone
     frozen: bool = False
     halted: str = ""  # an arm whose series end at 1002
+    missed: tuple[int, ...] = ()  # scrapes that never took place
     job: str = "gateway"
     status: int = 200
     body: bytes = b""
@@ -45,7 +46,11 @@ class KnownPrometheus:
     def _matrix(self, query: str) -> list[dict[str, object]]:
         last = 1002.0 if self.frozen else self.now
         ticks = {
-            arm: [at for at in range(1000, 1003 if arm == self.halted else int(last) + 1) if at > self.now - 30]
+            arm: [
+                at
+                for at in range(1000, 1003 if arm == self.halted else int(last) + 1)
+                if at > self.now - 30 and at not in self.missed
+            ]
             for arm in ("baseline", "candidate")
         }
         per_tick = {'req{outcome="error"}': 1, "req": 10}.get(query.partition("[")[0])
@@ -122,6 +127,22 @@ def test_each_new_scrape_becomes_one_record_a_signal_and_arm(server: tuple[Known
     known.now = 1003.0
     found, _ = split(metrics.collect())
     assert {(r.start_s, r.end_s) for r in found} == {(1002.0, 1003.0)}
+
+
+@pytest.mark.parametrize(
+    "pace, told", [("1s", "3.0 s between two scrapes, 1 s is usual"), ("1500ms", ""), ("15s", ""), ("", "")]
+)
+def test_scrapes_that_were_missed_are_told_by_the_pace_of_the_target(
+    pace: str, told: str, server: tuple[KnownPrometheus, PrometheusMetrics]
+):
+    """Three seconds between two scrapes: too long where one a second is usual, not where one in 1.5 s is."""
+    known, metrics = server
+    known.now, known.missed = 1004.0, (1002, 1003)
+    known.targets = [{**one, "scrapeInterval": pace} if one["labels"]["job"] == "gateway" else one for one in ALL]
+    found, report = split(metrics.collect())
+    assert report.bad == 0
+    notes = {(record.start_s, record.end_s, record.note) for record in found}
+    assert notes == {(1000.0, 1001.0, ""), (1001.0, 1004.0, told)}
 
 
 def test_stale_samples_are_a_bad_report(server: tuple[KnownPrometheus, PrometheusMetrics]):

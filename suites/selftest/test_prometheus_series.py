@@ -28,7 +28,7 @@ def row(values: dict[float, str], **labels: str) -> dict[str, object]:
 def records(signal: Signal, answers: dict[str, list[dict[str, object]]]) -> list[Evidence | None]:
     """Difference one arm's frames one after the other."""
     frames = read_frames(signal, answers, C).frames
-    return [evidence(signal, C, before, now) for before, now in zip([None, *frames], frames, strict=False)]
+    return [evidence(signal, C, before, now, pace_s=1) for before, now in zip([None, *frames], frames, strict=False)]
 
 
 def errors(bad: dict[float, str], total: dict[float, str]) -> list[Evidence | None]:
@@ -89,10 +89,10 @@ def test_the_history_of_what_was_not_scraped_before_is_not_counted():
     """Another instance, found late, and a query whose window begins later: both have counted long before."""
     known = {("bad", (("instance", "i:1"),)): 1.0, ("total", (("instance", "i:1"),)): 10.0}
     late = {("bad", (("instance", "i:2"),)): 400.0, ("total", (("instance", "i:2"),)): 9000.0}
-    assert evidence(ERRORS, C, Frame(1.0, known), Frame(2.0, known | late)) is None
+    assert evidence(ERRORS, C, Frame(1.0, known), Frame(2.0, known | late), pace_s=1) is None
     (bad, *_) = known
-    assert evidence(ERRORS, C, Frame(1.0, {bad: 1.0}), Frame(2.0, known)) is None
-    assert evidence(ERRORS, C, None, Frame(2.0, known)) is None
+    assert evidence(ERRORS, C, Frame(1.0, {bad: 1.0}), Frame(2.0, known), pace_s=1) is None
+    assert evidence(ERRORS, C, None, Frame(2.0, known), pace_s=1) is None
 
 
 def test_a_histogram_becomes_bucket_counts_in_seconds():
@@ -134,7 +134,7 @@ def test_a_series_that_goes_away_is_named():
     keys = {("bad", (("arm", "candidate"),)): 1.0, ("total", (("arm", "candidate"),)): 2.0}
     fewer = dict(list(keys.items())[:1])
     with pytest.raises(ValueError, match="series gone: total"):
-        evidence(ERRORS, C, Frame(1.0, keys), Frame(2.0, fewer))
+        evidence(ERRORS, C, Frame(1.0, keys), Frame(2.0, fewer), pace_s=1)
 
 
 @pytest.mark.parametrize(
