@@ -18,6 +18,7 @@ from harness.model.system import System
 from harness.paths import cache_root
 
 _DAY_S = 86400.0
+_NONE_USED = "the run had no calibration that it could use; the claims of its verdict say why"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,15 @@ def stored_calibrations(run_dir: Path, system: System) -> dict[str, Calibration]
     return spec.load_calibrations(run_dir / "system" / spec.CALIBRATION_FILE, system.name, system.root)
 
 
+def known_then(run_dir: Path, system: System, plan: StagePlan, started_at: str) -> Known:
+    """Return what a stored run, started at `started_at`, is judged again by: what it kept, on any machine.
+
+    `system` is the run's copy of it. Raises SpecError for a bad file.
+    """
+    kept = stored_calibrations(run_dir, system)
+    return known(plan, kept, started_at) if kept else Known(calibration=None, why=_NONE_USED)
+
+
 def keep_calibrations(noise: Known, folder: Path) -> None:
     """Leave what the run knows with the run's copy of the system, so that it is judged again by the same.
 
@@ -108,7 +118,8 @@ def known(plan: StagePlan, kept: Mapping[str, Calibration], started_at: str, *, 
     foreign = [one for one in kept.values() if machine and one.machine != machine]
     kept = {name: one for name, one in kept.items() if one not in foreign}
     if foreign and not kept:
-        return Known(calibration=None, why=f"its A/A run was on another machine ({foreign[0].machine})")
+        where = foreign[0].machine or "a machine that it does not name"
+        return Known(calibration=None, why=f"its A/A run was made on {where}, not on {machine}")
     own = kept.get(plan.name)
     others = [one for name, one in sorted(kept.items()) if name != plan.name]
     reasons: list[str] = []

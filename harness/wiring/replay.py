@@ -20,7 +20,7 @@ from harness.model.status import ExitCode, Status, exit_code
 from harness.model.system import System
 from harness.planning.replay import Course, Outcome, Replay
 from harness.wiring.gate import choose_plan, compressed
-from harness.wiring.judging import known, stored_calibrations
+from harness.wiring.judging import known_then
 from harness.wiring.stored import read_verdict
 
 _CODES = {
@@ -124,7 +124,7 @@ def _entered(verdict: dict[str, Any]) -> tuple[dict[str, float], float]:
 
 
 def _judge(run_dir: Path, run: Stored, plan: StagePlan) -> Judge:
-    return known(plan, stored_calibrations(run_dir, run.system), _moment(run.verdict)).judge(run.system, plan)
+    return known_then(run_dir, run.system, plan, _moment(run.verdict)).judge(run.system, plan)
 
 
 def _looks(run: Stored, judge: Judge) -> Iterator[tuple[KeptLook, Sequence[Evidence], tuple[Judgement, ...]]]:

@@ -23,7 +23,7 @@ from harness.ports import LoadHealth, Sink
 from harness.report.verdict_json import dumps
 from harness.run.driver import Driver, Judging, Parts
 from harness.run.sinks import Fanout
-from harness.wiring.judging import kept_calibrations, known
+from harness.wiring.judging import keep_calibrations, kept_calibrations, known
 
 SYSTEM = share_root() / "stack" / "systems" / "researchflow"
 
@@ -92,16 +92,25 @@ def drive(
 
 
 def store_run(
-    folder: Path, truth: Truth, *, seed: int = 1, plan: str = "quick", root: Path = SYSTEM, at: str = ""
+    folder: Path,
+    truth: Truth,
+    *,
+    seed: int = 1,
+    plan: str = "quick",
+    root: Path = SYSTEM,
+    at: str = "",
+    machine: str = "",
 ) -> Verdict:
-    """Run a rollout over simulated evidence and leave its folder as a gate would; return its verdict."""
+    """Run a rollout over simulated evidence and leave its folder as a gate on `machine` would; return its verdict."""
     system: System = spec.load_system(root)
     stages: StagePlan = next(p for p in system.plans if p.name == plan)
     folder.mkdir(parents=True)
     shutil.copytree(root, folder / "system")
     clock = SimulatedClock()
     started = at or moment(clock.at)
-    judge = known(stages, kept_calibrations(system), started).judge(system, stages)
+    noise = known(stages, kept_calibrations(system), started, machine=machine)
+    keep_calibrations(noise, folder / "system")
+    judge = noise.judge(system, stages)
     driver, digest = drive(folder, stages, judge, World(truth, stages.load_rate, seed), clock)
     state = driver.state
     assert state.decision is not None

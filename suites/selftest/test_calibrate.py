@@ -27,12 +27,13 @@ from harness.ports import LoadHealth, Sink
 from harness.run.driver import Driver, Judging
 from harness.run.gate import Request
 from harness.wiring import calibrate as wired
+from harness.wiring import judging
 from harness.wiring.aa_evidence import chunk_folders, read_chunks
 from harness.wiring.aa_windows import Window, shortest_s, windows_of
 from harness.wiring.calibration_words import Asked, left_s, status, summary
 from harness.wiring.gate import GateResult
 from harness.wiring.judging import home_of, how_it_gates, kept_calibrations, known, own_folder, stored_calibrations
-from harness.wiring.replay import judge_again
+from harness.wiring.replay import judge_again, judge_by_policy
 
 pytestmark = pytest.mark.selftest
 
@@ -414,7 +415,9 @@ def test_a_gate_uses_what_it_may_and_says_why_not_otherwise(system: Path):
     assert "judged every 2 s" in found(interval_s=2.0)[1]
     assert "requests a second" in found(load_rate=9.0)[1]
     assert "would have been rolled back" in found(false_alarms=9)[1]
-    assert "on another machine (a test's)" in known(want.plan, {"quick": _complete(want)}, now, machine="mine").why
+    assert "made on a test's, not on mine" in known(want.plan, {"quick": _complete(want)}, now, machine="mine").why
+    nameless = {"quick": _complete(want, machine="")}
+    assert "a machine that it does not name, not on mine" in known(want.plan, nameless, now, machine="mine").why
     assert known(want.plan, {"quick": _complete(want)}, now, machine="a test's").calibration is not None
     assert "no A/A run" in " ".join(known(want.plan, {}, now).judge(want.system, want.plan).claims)
 
@@ -445,6 +448,31 @@ def test_a_run_keeps_its_calibration_and_is_judged_again_by_it(system: Path, tmp
     assert stored_calibrations(run, spec.load_system(run / "system")) == {"quick": made}
     (run / "system" / "calibration.yaml").write_text(spec.calibration_text({"quick": louder}))
     assert judge_again(run)[0] != before  # the planted violation: the copy is what is read
+
+
+@pytest.mark.parametrize("gate_on", ["far", "here"])
+def test_a_replay_uses_what_the_run_used_on_any_machine(
+    gate_on: str, system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A calibration made "far" tempers a run there and not one "here": so do their replays, and say what is true."""
+    made = _complete(asked(system), made_at=moment(1_000_000.0 - 3600), machine="far")
+    (system / "calibration.yaml").write_text(spec.calibration_text({"quick": made}))
+    run, policy = tmp_path / "run", tmp_path / "policy.yaml"
+    policy.write_text("schema: 1\n")
+    verdict = store_run(run, GOOD, root=system, at=moment(1_000_000.0), machine=gate_on)
+    used = gate_on == "far"
+    assert ("not calibrated (its A/A run was made on far, not on here)" not in verdict.claims[-1]) is used
+    replays = []
+    for machine in ("far", "here"):
+        monkeypatch.setattr(judging, "this_machine", lambda machine=machine: machine)
+        replays.append(judge_by_policy(run, policy))
+    assert replays[0] == replays[1]
+    assert [(j.id, j.reason) for j in replays[0].judgements] == [(j.id, j.reason) for j in verdict.judgements]
+    said = replays[0].claims[-1]
+    if used:
+        assert said == verdict.claims[-1]
+    else:
+        assert said.startswith("not calibrated (the run had no calibration that it could use; ")
 
 
 def rollgate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
