@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
     - `events`: `n` units seen, `bad` of them violated (errors, wrong answers, failed probes).
     - `histogram`: `n` latencies counted into `counts` by `bounds` (seconds, upper, inclusive); the last
-      count is the overflow, so `len(counts) == len(bounds) + 1`.
+      count is the overflow, so `len(counts) == len(bounds) + 1`. Or `n` scores in 0..1: none may overflow.
     - `assignment`: `n` units of assignment (sessions or requests) first seen, `bad` of them on the candidate.
     - `gauge`: one reading, `value`, taken at `end_s`.
     """

@@ -111,8 +111,8 @@ class Signal:
     """Where one signal's numbers come from in Prometheus (the client's come from the load generator).
 
     `bad` and `total` are selectors of counters, `histogram` a selector of a histogram (base name without
-    `_bucket`; `scale` turns its unit into seconds), `gauge` a selector of a gauge. `arm_label` names the
-    label that holds "baseline" or "candidate"; "" for a signal of the stack.
+    `_bucket`; `scale` turns its unit into seconds, or a score's into 0..1), `gauge` a selector of a gauge.
+    `arm_label` names the label that holds "baseline" or "candidate"; "" for a signal of the stack.
     """
 
     name: str
@@ -151,6 +151,21 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A number in the JSON answers to the load that says how good they are, as the client's evidence of `signal`.
+
+    `path` is a JSON Pointer into the answer. `low` and `high` are the ends of the scale that the number is on; as
+    evidence it lies between 0 and 1. `requests` is how the paths of the requests begin whose answers carry it.
+    """
+
+    signal: str
+    path: str
+    low: float = 0.0
+    high: float = 1.0
+    requests: str = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Load: a Locust file, its arrival process and its mix. `options` are passed to the scenario as is."""
 
@@ -158,6 +173,7 @@ class Scenario:
     locustfile: str
     process: str = "poisson"
     options: tuple[tuple[str, str], ...] = ()
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

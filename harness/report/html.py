@@ -62,9 +62,10 @@ def _plots(verdict: Verdict, evidence: Sequence[Evidence], kept: Kept) -> dict[s
     line = series.timeline(verdict, evidence, kept)
     if line is None:
         return {"ramp": "", "panels": [], "distributions": [], "clean": [], "looks": False, "bin_s": 0}
+    timed = [record for record in evidence if record.signal not in kept.scores]
     found = [
         latency
-        for latency in series.latencies(line, evidence, kept.limits, verdict)
+        for latency in series.latencies(line, timed, kept.limits, verdict)
         if any(h.n for h in latency.whole.values())
     ]
     counted = series.counts(line, evidence)

@@ -22,6 +22,7 @@ class Kept:
     looks: tuple[float, ...] = ()  # epoch seconds
     decided: float | None = None
     limits: tuple[tuple[str, str, float], ...] = ()  # (signal, requirement, ms)
+    scores: tuple[str, ...] = ()  # signals whose histograms hold no latencies
     command: str = ""
 
     @classmethod
@@ -42,6 +43,7 @@ class Kept:
             looks=tuple(e.at for e in events if isinstance(e, Looked)),
             decided=next((e.at for e in events if isinstance(e, Decided)), None),
             limits=tuple((o.signal, o.requirement, o.threshold) for o in objectives if _is_latency_bound(o)),
+            scores=tuple(dict.fromkeys(o.signal for o in objectives if o.measure is Measure.SCORE)),
             command=command,
         )
 
@@ -71,6 +73,7 @@ def loads(text: str) -> Kept:
             moves=tuple((m[0], m[1], m[2], m[3]) for m in doc.pop("moves")),
             looks=tuple(doc.pop("looks")),
             limits=tuple((li[0], li[1], li[2]) for li in doc.pop("limits")),
+            scores=tuple(doc.pop("scores", ())),
             **doc,
         )
     except (KeyError, TypeError, IndexError) as error:

@@ -15,6 +15,7 @@ from harness.model.system import (
     Release,
     Resources,
     Scenario,
+    Score,
     Service,
     Signal,
     Traffic,
@@ -133,7 +134,7 @@ def objective(name: str, spec: ObjectiveSpec) -> Objective:
         signal=spec.signal,
         measure=Measure(spec.measure),
         against=Against(spec.against),
-        comparator=spec.comparator,
+        comparator=spec.comparator or "<=",
         threshold=spec.threshold or 0.0,
         unit=spec.unit,
         quantile=spec.quantile,
@@ -184,7 +185,14 @@ def plan(name: str, spec: PlanSpec) -> StagePlan:
 def scenario(spec: ScenarioSpec) -> Scenario:
     """Return the load."""
     return Scenario(
-        name=spec.name, locustfile=spec.locustfile, process=spec.process, options=tuple(spec.options.items())
+        name=spec.name,
+        locustfile=spec.locustfile,
+        process=spec.process,
+        options=tuple(spec.options.items()),
+        scores=tuple(
+            Score(signal=signal, path=score.path, low=score.scale[0], high=score.scale[1], requests=score.requests)
+            for signal, score in spec.scores.items()
+        ),
     )
 
 

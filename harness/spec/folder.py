@@ -21,6 +21,7 @@ from harness.spec.problems import Problems, first, read
 from harness.spec.references import scope_of
 from harness.spec.requirements import requirement_problems
 from harness.spec.schema import FlagsFile, ObjectivesFile, PlanSpec, RolloutFile, ScenariosFile, SystemFile
+from harness.spec.scores import check_scores
 
 F = TypeVar("F", bound=BaseModel)
 
@@ -62,6 +63,7 @@ class _Folder:
         flags = self.flags[1] if self.flags else None
         rollout = self.rollout[1] if self.rollout else None
         objectives = self.objectives[1] if self.objectives else None
+        scenarios = self.scenarios[1] if self.scenarios else None
         if self.flags:
             yield from check_flags(*self.flags)
         if self.system:
@@ -72,7 +74,9 @@ class _Folder:
             if rollout:
                 yield from check_defaults(document, system, list(rollout.plans), share)
             if self.objectives:
-                yield from check_objectives(*self.objectives, system, rollout)
+                yield from check_objectives(*self.objectives, system, rollout, scenarios)
+            if self.scenarios:
+                yield from check_scores(*self.scenarios, system, objectives)
         if self.scenarios:
             yield from check_scenario(*self.scenarios, share)
         if self.rollout:

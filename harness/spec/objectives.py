@@ -8,6 +8,7 @@ from harness.model.errors import SpecError
 from harness.spec.document import Document, Key
 from harness.spec.problems import suggestion, unknown
 from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, RolloutFile, ScenariosFile, SystemFile
+from harness.spec.scores import check_comparator, check_part, check_source
 
 _BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
 _ALL = 100.0  # percent
@@ -17,6 +18,8 @@ _UNITS = {
     ("ratio", "baseline"): "points",
     ("quantile", "number"): "ms",
     ("quantile", "baseline"): "%",
+    ("score", "number"): "%",
+    ("score", "baseline"): "points",
 }
 _SOURCE_OF = {"availability": "probe", "growth": "prometheus", "collected": "prometheus", "suite": "suite"}
 
@@ -27,7 +30,11 @@ def sources_of(objective: ObjectiveSpec) -> tuple[str, ...]:
 
 
 def check_objectives(
-    document: Document, objectives: ObjectivesFile, system: SystemFile, rollout: RolloutFile | None
+    document: Document,
+    objectives: ObjectivesFile,
+    system: SystemFile,
+    rollout: RolloutFile | None,
+    scenarios: ScenariosFile | None,
 ) -> Iterator[SpecError]:
     """Signals, thresholds, quantiles, units and stages of every objective."""
     stages = {
@@ -36,6 +43,8 @@ def check_objectives(
     for name, objective in objectives.objectives.items():
         at: Key = ("objectives", name)
         yield from _signal(document, at, objective, system)
+        yield from check_source(document, at, objective, sources_of(objective), system=system, scenarios=scenarios)
+        yield from check_comparator(document, at, objective)
         yield from _numbers(document, at, objective)
         if objective.threshold is not None:
             yield from check_bound(document, (*at, "threshold"), objective, objective.threshold, system)
@@ -48,7 +57,12 @@ def check_objectives(
 def check_bound(
     document: Document, key: Key, objective: ObjectiveSpec, threshold: float, system: SystemFile
 ) -> Iterator[SpecError]:
-    """A latency threshold must be a bucket bound with one above it: a count between bounds would be a guess."""
+    """A latency threshold must be a bucket bound with one above it: a count between bounds would be a guess.
+
+    A score's lies within its scale.
+    """
+    if objective.measure == "score":
+        yield from check_part(document, key, objective, threshold)
     if objective.measure != "quantile" or objective.against != "number":
         return
     bounds = system.traffic.latency_bounds_ms
@@ -68,7 +82,7 @@ def check_bound(
 
 
 def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[SpecError]:
-    measured = objective.measure in ("ratio", "quantile", "growth")
+    measured = objective.measure in ("ratio", "quantile", "growth", "score")
     if measured and objective.threshold is None:
         yield document.problem((*at, "threshold"), "missing, expected a number", mend="add `threshold: ...` here")
     if objective.threshold is not None and objective.threshold < 0:
@@ -98,7 +112,7 @@ def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[
 def _signal(document: Document, at: Key, objective: ObjectiveSpec, system: SystemFile) -> Iterator[SpecError]:
     signal = system.signals.get(objective.signal)
     if signal is None:
-        if not _is_built_in(objective.signal, system):
+        if objective.measure != "score" and not _is_built_in(objective.signal, system):
             yield unknown(
                 document, (*at, "signal"), objective.signal, [*system.signals, *_BUILT_IN], "signals of system.yaml"
             )
@@ -107,6 +121,7 @@ def _signal(document: Document, at: Key, objective: ObjectiveSpec, system: Syste
         "ratio": (bool(signal.bad and signal.total), "`bad` and `total`"),
         "quantile": (bool(signal.histogram), "`histogram`"),
         "growth": (bool(signal.gauge), "`gauge`"),
+        "score": (bool(signal.histogram or (signal.gauge and not signal.bad)), "`histogram` or `gauge`"),
     }
     for index, source in enumerate(sources_of(objective)):
         key = (*at, "sources", index)

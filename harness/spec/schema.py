@@ -25,6 +25,8 @@ Interval = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(ge=0)]
 HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Env = dict[EnvName, str]
+Pointer = Annotated[str, StringConstraints(pattern=r"^(/([^/~]|~[01])+)+$")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/")]
 
 
 class Strict(BaseModel):
@@ -44,7 +46,7 @@ class HealthSpec(Strict):
 
     kind: Literal["http", "tcp", "redis"]
     port: Name
-    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/"
+    path: UrlPath = "/"
     statuses: Annotated[list[HttpStatus], Field(min_length=1)] = [200]
     body: str = ""
     start_period_s: Annotated[float, Field(gt=0, le=600)] = 30.0
@@ -55,7 +57,7 @@ class CheckSpec(Strict):
 
     kind: Literal["http", "tcp", "redis", "redis_write"]
     port: Name
-    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/"
+    path: UrlPath = "/"
     statuses: Annotated[list[HttpStatus], Field(min_length=1)] = [200]
     body: str = ""
 
@@ -64,7 +66,7 @@ class MetricsSpec(Strict):
     """The scrape endpoint of a service."""
 
     port: Name
-    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/metrics"
+    path: UrlPath = "/metrics"
 
 
 class NativeSpec(Strict):
@@ -163,9 +165,9 @@ class ObjectiveSpec(Strict):
 
     requirement: Text
     signal: Text
-    measure: Literal["ratio", "quantile", "availability", "growth", "collected", "assignment", "suite"]
+    measure: Literal["ratio", "quantile", "availability", "growth", "score", "collected", "assignment", "suite"]
     against: Literal["number", "baseline"] = "number"
-    comparator: Literal["<=", "<"] = "<="
+    comparator: Literal["<=", "<", ">=", ">"] | None = None
     threshold: float | None = None
     unit: str = ""
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -273,13 +275,22 @@ class CalibrationFile(File):
     plans: Annotated[dict[Name, CalibrationSpec], Field(min_length=1)]
 
 
+class ScoreSpec(Strict):
+    """A number in the load's JSON answers that says how good they are: see `harness.model.system.Score`."""
+
+    path: Pointer
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)]
+    requests: UrlPath = "/"
+
+
 class ScenarioSpec(Strict):
-    """Load: a Locust file, its arrival process, its mix."""
+    """Load: a Locust file, its arrival process, its mix, and which numbers in the answers are scores, by signal."""
 
     name: Name
     locustfile: Text
     process: Literal["constant", "poisson"] = "poisson"
     options: dict[Name, str] = {}
+    scores: dict[SignalName, ScoreSpec] = {}
 
 
 class ScenariosFile(File):

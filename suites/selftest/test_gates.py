@@ -64,6 +64,13 @@ def test_a_release_with_errors_is_rolled_back_by_name(tmp_path: Path) -> None:
     assert "canary.error_rate" in named(verdict, "fail")
 
 
+def test_a_release_of_lower_quality_is_rolled_back_by_name(tmp_path: Path) -> None:
+    """The scores of the load's own answers decide: on the smallest system, by the one objective on them."""
+    code, verdict = gate("minimal", tmp_path / "low", "--release", "low-quality")
+    assert (code, verdict["decision"], verdict["cause"]) == (1, "rollback", "release"), verdict["reason"]
+    assert named(verdict, "fail") == {"minimal.vs_quality"}
+
+
 def test_a_misrouting_router_is_never_the_releases_fault(tmp_path: Path) -> None:
     """The drill on the smallest system ends in exit code 4 by the assignment judgement."""
     code, verdict = gate("minimal", tmp_path / "drill", "--drill", "router-misroutes")

@@ -11,6 +11,7 @@ from harness.adapters.load.soundness import problems
 from harness.adapters.load.status import LoadStatus, Pace, Punctuality, read_status, write_status
 from harness.model.errors import SpecError
 from harness.model.objective import Against, Measure, Objective
+from harness.model.system import Score
 
 pytestmark = pytest.mark.selftest
 
@@ -131,7 +132,7 @@ def test_the_tightest_latency_threshold_sets_the_lag_that_is_borne() -> None:
 
 OPTIONS = LoadOptions(
     url="http://127.0.0.1:8080", prefix="answer", workload="w.py", root=".", evidence="e", rate=40, seconds=60, seed=1,
-    options=(("k", "5"),), bounds_s=(0.1, 5.0),
+    options=(("k", "5"),), bounds_s=(0.1, 5.0), scores=(Score(signal="answer.quality", path="/quality", high=5.0),),
 )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import pytest
 from report_runs import OBJECTIVES, MadeRun, made_run
 
 from harness.model.judgement import Verdict
+from harness.model.objective import Measure
 from harness.model.status import Cause, Decision, ExitCode, Status
+from harness.report import kept as kept_text
 from harness.report.html import page
 from harness.report.kept import Kept
 from harness.report.words import worst_first
@@ -222,6 +224,17 @@ def test_latencies_are_drawn_from_the_finest_buckets_and_the_main_one_first() ->
     assert figures.index("p95 of query.latency") < figures.index("query.latency") < figures.index("query.service")
     assert "query.latency.fine" not in html
     assert "p95 17" in html.partition('id="latency"')[2]  # 0.001 * 1.1 ** 30 = 17.4 ms
+
+
+def test_scores_are_not_drawn_as_latencies() -> None:
+    """Histograms of a signal that an objective on scores reads; without such an objective they are taken for times."""
+    run = made_run()
+    scores = [replace(r, signal="query.quality") for r in run.evidence if r.signal == "query.latency"]
+    quality = replace(OBJECTIVES[0], signal="query.quality", measure=Measure.SCORE)
+    for objectives, drawn in ((OBJECTIVES, True), ((*OBJECTIVES, quality), False)):
+        kept = Kept.of(cases=(), log_tails={}, events=run.events, objectives=objectives, command="")
+        assert kept_text.loads(kept_text.dumps(kept)) == kept
+        assert ("query.quality" in page(run.verdict, (*run.evidence, *scores), kept)) is drawn
 
 
 def test_signals_without_a_single_bad_event_are_said_not_drawn() -> None:

@@ -68,7 +68,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-_COMPARED = "minimal.vs_errors, minimal.vs_wrong, minimal.vs_latency_p95, minimal.assignment"
+_COMPARED = "minimal.vs_errors, minimal.vs_wrong, minimal.vs_latency_p95, minimal.vs_quality, minimal.assignment"
 # what stands there, what is put in its place, the key named, found and expected, the mend
 PLAN_MISTAKES = {
     "a rule that is none": ("rollback_on: excess", "rollback_on: always", "rollback_on", "'excess', 'diff", "correct"),

@@ -4,7 +4,7 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from harness.adapters.load.calibration import overhead
 from harness.adapters.load.http_client import Client, Exchange, ExchangeError, render
 from harness.adapters.load.ledger import Ledger
 from harness.adapters.load.options import LoadOptions
+from harness.adapters.load.scores import ScoreReader
 from harness.adapters.load.status import quantiles_ms
 from harness.adapters.load.workload import Request, Response, Workload
 from harness.planning.arrivals import Arrival, arrivals, partition
@@ -30,6 +31,7 @@ class Engine:
     def __init__(self, options: LoadOptions, workload: Workload, report: Callable[[bytes], None]) -> None:
         """Lay out the schedule; `report` takes a line of results twice a second."""
         self._options, self._workload, self._report = options, workload, report
+        self._scores = ScoreReader(options.scores)
         self._url = urlsplit(options.url)
         self._ledger = Ledger(options, [arrival.at_s for arrival in self._schedule()])
         self._client = self._connectable()
@@ -94,19 +96,21 @@ class Engine:
 
     async def _request(self, arrival: Arrival) -> None:
         exchange, failure, checks = Exchange(), "abandoned", dict[str, bool]()
+        scores: Mapping[str, float | str] = {}
         try:
             request = self._workload.request(arrival.draw)
             payload = render(request, self._url.netloc, ((self._options.session_header, arrival.session),))
             left_s = self._start_s + arrival.at_s + self._options.deadline_s - time.monotonic()
             exchange = await self._client.exchange(payload, timeout_s=left_s)
             failure, checks = self._judge(request, exchange)
+            scores = {} if failure else self._scores.read(request.path, bytes(exchange.body))
         except ExchangeError as error:
             exchange, failure = error.exchange, error.kind  # headers that came name the arm that cut its answer short
         except Exception as error:  # noqa: BLE001 - a broken scenario says nothing about the release
             exchange, failure = Exchange(), "workload"  # no arm is to blame
             self._break(f"the scenario's workload raised {type(error).__name__}: {error}")
         finally:
-            self._ledger.ended(arrival, exchange, failure, checks)
+            self._ledger.ended(arrival, exchange, failure, checks, scores)
 
     def _judge(self, request: Request, exchange: Exchange) -> tuple[str, dict[str, bool]]:
         if exchange.status not in _SUCCESS:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
 
+from harness.adapters.load.scores import BOUNDS
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.planning.histogram import Histogram, log_linear_bounds
 
@@ -17,7 +18,8 @@ TIMEOUT = "timeout"
 class Sample:
     """One ended request. Seconds; `intended_s` is wall clock, `service_s` None where nothing was sent.
 
-    `failure` is "" for a 2xx answer, else what happened. `checks` maps check -> violated.
+    `failure` is "" for a 2xx answer, else what happened. `checks` maps check -> violated, `scores` signal -> score
+    in [0, 1], or why there is none.
     """
 
     intended_s: float
@@ -27,6 +29,7 @@ class Sample:
     arm: Arm | None
     first: bool
     checks: Mapping[str, bool]
+    scores: Mapping[str, float | str] = field(default_factory=dict[str, float | str])
 
 
 class _Arm:
@@ -36,6 +39,8 @@ class _Arm:
         self.latency, self.service = Histogram(bounds_s), Histogram(bounds_s)
         self.fine = Histogram(FINE_BOUNDS_S)
         self.events: dict[str, list[int]] = {}
+        self.scores: dict[str, Histogram] = {}
+        self.unread: dict[str, str] = {}  # why the first answer without its score has none
 
     def count(self, name: str, *, bad: bool) -> None:
         pair = self.events.setdefault(name, [0, 0])
@@ -55,6 +60,14 @@ class _Arm:
             self.service.add(sample.service_s)
         for name, violated in sample.checks.items():
             self.count(name, bad=violated)
+        for name, score in sample.scores.items():
+            self.score(name, score)
+
+    def score(self, name: str, score: float | str) -> None:
+        """Count a score; one that can't be read lies beyond the scale, where no judgement passes it."""
+        if isinstance(score, str):
+            self.unread.setdefault(name, score)
+        self.scores.setdefault(name, Histogram(BOUNDS)).add(float("inf") if isinstance(score, str) else score)
 
 
 @dataclass(slots=True)
@@ -153,4 +166,16 @@ class IntervalBook:
             )
             for name, (n, bad) in sorted(counts.events.items())
         ]  # fmt: skip
+        records += [
+            Evidence(
+                kind=Kind.HISTOGRAM, source=Source.CLIENT, signal=f"{name}{suffix}", arm=arm, start_s=span[0],
+                end_s=span[1], n=scores.n, bounds=scores.bounds, counts=tuple(scores.counts),
+                note=_unread(scores, counts.unread.get(name, "")),
+            )
+            for name, scores in sorted(counts.scores.items())
+        ]  # fmt: skip
         return records
+
+
+def _unread(scores: Histogram, first: str) -> str:
+    return f"{scores.counts[-1]} of {scores.n} answers without a score: {first}" if first else ""

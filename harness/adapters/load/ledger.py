@@ -64,10 +64,17 @@ class Ledger:
         if self._book:
             self._book.begin(self._start_wall_s + arrival.at_s, lag_s)
 
-    def ended(self, arrival: Arrival, exchange: Exchange, failure: str, checks: Mapping[str, bool]) -> None:
+    def ended(
+        self,
+        arrival: Arrival,
+        exchange: Exchange,
+        failure: str,
+        checks: Mapping[str, bool],
+        scores: Mapping[str, float | str],
+    ) -> None:
         """End it. `failure` is "" for a 2xx answer; an exchange without an end never came back whole.
 
-        Its arm is the one that its headers name, whole or not.
+        Its arm is the one that its headers name, whole or not. `checks` and `scores` are as in `Sample`.
         """
         end_s = exchange.end_ns / 1e9 if exchange.end_ns else time.monotonic()
         response_s = end_s - self._start_s - arrival.at_s
@@ -83,6 +90,7 @@ class Ledger:
                     intended_s=self._start_wall_s + arrival.at_s, response_s=response_s,
                     service_s=(exchange.end_ns - exchange.sent_ns) / 1e9 if exchange.end_ns else None,
                     failure=failure, arm=arm, first=arrival.first, checks=checks,
+                    scores=scores,
                 )
             )  # fmt: skip
 

@@ -66,6 +66,7 @@ class LocustLoad:
             seed=seed,
             process=scenario.process,
             options=scenario.options,
+            scores=scenario.scores,
             session_header=traffic.session_header,
             arm_header=traffic.arm_header,
             unit=traffic.unit,

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from harness.model.errors import SpecError
+from harness.model.system import Score
 
 MAX_REQUESTS = 5_000_000  # a bound on every run's count, whatever rate and seconds say
 DEFAULT_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -36,6 +37,7 @@ class LoadOptions:
     seed: int
     process: str = "poisson"
     options: tuple[tuple[str, str], ...] = ()
+    scores: tuple[Score, ...] = ()
     session_header: str = "X-Session-ID"
     arm_header: str = "X-Arm"
     unit: str = "session"
@@ -92,6 +94,7 @@ def read_options(path: Path) -> LoadOptions:
         values = {name: value for name, value in raw.items() if name in known}
         values["bounds_s"] = tuple(values.get("bounds_s", DEFAULT_BOUNDS_S))
         values["options"] = tuple((str(k), str(v)) for k, v in values.get("options", ()))
+        values["scores"] = tuple(Score(**score) for score in values.get("scores", ()))
         options = LoadOptions(**values)
     except (OSError, ValueError, TypeError) as error:
         raise SpecError(f"load options cannot be read: {error}", where=str(path)) from error

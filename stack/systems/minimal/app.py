@@ -1,7 +1,8 @@
-"""A tiny HTTP service: GET /answer?q=N answers {"answer": 2N}, GET /health answers {"status": "ok"}.
+"""A tiny HTTP service: GET /answer?q=N answers {"answer": 2N, "quality": 0.93}, GET /health answers {"status": "ok"}.
 
 Standard library only. Settings by environment: PORT; ARM and VERSION, told in every answer's headers; and faults to
-practise with: ERROR_RATE and WRONG_RATE (shares in 0..1), DELAY_MS, CRASH_AFTER_S (exits with 1).
+practise with: ERROR_RATE and WRONG_RATE (shares in 0..1), QUALITY (the mean of what answers tell), DELAY_MS,
+CRASH_AFTER_S (exits with 1).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ ARM = os.environ.get("ARM", "")
 VERSION = os.environ.get("VERSION", "")
 ERROR_RATE = float(os.environ.get("ERROR_RATE", "0"))
 WRONG_RATE = float(os.environ.get("WRONG_RATE", "0"))
+QUALITY = float(os.environ.get("QUALITY", "0.9"))
 DELAY_S = float(os.environ.get("DELAY_MS", "0")) / 1000
 CRASH_AFTER_S = float(os.environ.get("CRASH_AFTER_S", "0"))
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error"}
@@ -37,7 +39,8 @@ async def answer(target: str) -> tuple[int, dict[str, object]]:
         await asyncio.sleep(DELAY_S)
     if draw.random() < ERROR_RATE:
         return 500, {"error": "this release fails on purpose"}
-    return 200, {"answer": 2 * number + (draw.random() < WRONG_RATE)}
+    quality = min(1.0, max(0.0, draw.uniform(QUALITY - 0.1, QUALITY + 0.1)))
+    return 200, {"answer": 2 * number + (draw.random() < WRONG_RATE), "quality": round(quality, 3)}
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
