@@ -32,9 +32,17 @@ def listening(processes: list[psutil.Process]) -> set[int]:
     return ports
 
 
+def runs_still(process: psutil.Process) -> bool:
+    """Tell whether a process runs: it may end between any two questions."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def leftovers(before: list[psutil.Process], ports: set[int], states: set[str]) -> list[str]:
     """Return what is still there of a run: processes, ports, state folders, shared memory."""
-    alive = [p for p in before if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    alive = [process for process in before if runs_still(process)]
     held = listening([p for p in psutil.process_iter() if p.pid != os.getpid()]) & ports if not alive else set[int]()
     runs = cache_root() / "run"
     folders = {f.name for f in runs.iterdir()} & states if runs.is_dir() else set[str]()
