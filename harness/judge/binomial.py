@@ -38,13 +38,8 @@ def log_evidence_above(bad: int, n: int, limit: float) -> float:
     if n <= 0 or bad <= n * limit or not 0 < limit < 1:
         return -math.inf if bad <= n * limit else math.inf
     a, b = 1.0, max(1.0, 0.25 / limit - 1)
-    after = float(_special.betaincc(a + bad, b + n - bad, limit))
-    before = float(_special.betaincc(a, b, limit))
-    if after <= 0:
-        return -math.inf
-    mixture = float(_special.betaln(a + bad, b + n - bad)) + math.log(after)
-    prior = float(_special.betaln(a, b)) + math.log(before)
-    return mixture - prior - bad * math.log(limit) - (n - bad) * math.log1p(-limit)
+    mass = _special.betaincc(a, b, limit), _special.betaincc(a + bad, b + n - bad, limit)
+    return _mixture(bad, n, limit, (a, b), mass)
 
 
 def log_evidence_below(bad: int, n: int, limit: float) -> float:
@@ -56,11 +51,21 @@ def log_evidence_below(bad: int, n: int, limit: float) -> float:
     if n <= 0 or bad >= n * limit or not 0 < limit < 1:
         return -math.inf
     a, b = 0.5, max(1.0, 0.5 / limit)
-    after = float(_special.betainc(a + bad, b + n - bad, limit))
-    before = float(_special.betainc(a, b, limit))
-    mixture = float(_special.betaln(a + bad, b + n - bad)) + math.log(after)
-    prior = float(_special.betaln(a, b)) + math.log(before)
-    return mixture - prior - bad * math.log(limit) - (n - bad) * math.log1p(-limit)
+    mass = _special.betainc(a, b, limit), _special.betainc(a + bad, b + n - bad, limit)
+    return _mixture(bad, n, limit, (a, b), mass)
+
+
+def _mixture(bad: int, n: int, limit: float, prior: tuple[float, float], mass: tuple[float, float]) -> float:
+    """Return the log ratio of a Beta mixture on one side of `limit` to `limit` itself.
+
+    `mass` is what the whole Beta has on that side before and after the counts; where nothing is left of it,
+    the evidence is gone.
+    """
+    (a, b), (before, after) = prior, mass
+    if after <= 0:
+        return -math.inf
+    ratio = float(_special.betaln(a + bad, b + n - bad)) - float(_special.betaln(a, b)) + math.log(after / before)
+    return ratio - bad * math.log(limit) - (n - bad) * math.log1p(-limit)
 
 
 def needed_to_pass(bad: int, n: int, limit: float, confidence: float) -> int | None:

@@ -8,6 +8,8 @@ import numpy as np
 from harness.judge.binomial import Array, at_least, at_most
 from harness.model.evidence import Evidence
 
+_ROUNDING = 1e-6  # of sums of weights that are whole numbers
+
 
 class Buckets:
     """Latency counts of one arm, bucket by bucket; with `memory`, old ones fade as new ones come."""
@@ -18,11 +20,12 @@ class Buckets:
         self._counts: Array = np.zeros(0)
         self._memory = memory
         self.n = 0.0
+        self._squares = 0.0
 
-    def add(self, record: Evidence, *, worth: float = 1.0) -> None:
+    def add(self, record: Evidence, *, worth: float = 1.0, phi: float = 1.0) -> None:
         """Add a record's counts; ValueError when its bounds are not those of the records before.
 
-        With `worth` below 1 each request counts as that part of one: noise of the arm's own makes it so.
+        Each request counts `worth` times; its arm's own noise multiplies the variance of the record by `phi`.
         """
         counts = worth * np.asarray(record.counts, dtype=float)
         if not len(self._counts):
@@ -33,6 +36,12 @@ class Buckets:
         keep = math.exp(-record.n / self._memory)
         self._counts = self._counts * keep + counts
         self.n = self.n * keep + worth * record.n
+        self._squares = self._squares * keep + worth * worth * phi * record.n
+
+    @property
+    def size(self) -> float:
+        """How many independent requests of one weight tell as much (Kish's effective size)."""
+        return self.n * self.n / self._squares if self._squares else 0.0
 
     def above(self) -> Array:
         """Return the counts above each bound, an array as long as `bounds`."""
@@ -66,12 +75,13 @@ class Buckets:
     def bracket(self, level: float, error: float) -> tuple[float | None, float | None]:
         """Return bounds (low, high) of the true quantile, each wrong with chance `error`; None if not shown.
 
-        Exact: `high` is a bound that at most 1 - level are shown to exceed, `low` one that at least as many are.
+        `high` is a bound that at most 1 - level are shown to exceed, `low` one that at least as many are: exact
+        for requests of one weight, at the effective size else.
         """
-        above: Array = np.rint(self.above())
-        n = round(self.n)
-        small = np.flatnonzero(at_most(above, n, 1 - level) <= error)
-        large = np.flatnonzero(at_least(above, n, 1 - level) <= error)
+        n = math.floor(self.size + _ROUNDING)
+        above = self.above() * (n / self.n) if self.n else self.above()
+        small = np.flatnonzero(at_most(np.ceil(above - _ROUNDING), n, 1 - level) <= error)
+        large = np.flatnonzero(at_least(np.floor(above + _ROUNDING), n, 1 - level) <= error)
         high = self.bounds[int(small[0])] if len(small) else None
         low = self.bounds[int(large[-1])] if len(large) else None
         return low, high

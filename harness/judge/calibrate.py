@@ -36,6 +36,7 @@ class Calibrator:
                     threshold=objective.threshold,
                     alpha=plan.alpha,
                     gating=_HOW,
+                    measures_noise=True,
                 )
                 self._trials.append((objective, source, kind(terms)))
 
@@ -70,6 +71,7 @@ class Calibrator:
                     contest=float(noise.contest.value),
                     level=float(noise.level.value),
                     intervals=noise.level.intervals,
+                    informative=noise.level.informative,
                 )
             )
         return tuple(found)

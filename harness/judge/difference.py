@@ -19,11 +19,12 @@ _TAIL = 0.99  # from this quantile on a latency is judged by its tail alone
 
 
 class Noise:
-    """What is known of two arms' noise, for tempering; while measuring, what an A/A run shows of it."""
+    """What is known of two arms' noise, for tempering; while `measuring`, what an A/A run shows of it."""
 
-    def __init__(self, known: Dispersion | None) -> None:
+    def __init__(self, known: Dispersion | None, *, measuring: bool = False) -> None:
         """Start from a calibration's dispersion, or from none."""
         self._known = known
+        self.measuring = measuring
         self.contest, self.level = LongRunVariance(), LongRunVariance()
 
     @property
@@ -34,6 +35,11 @@ class Noise:
     def phi(self, share: float | Array, n_c: float | Array, n_b: float | Array) -> Array:
         """Return the tempering of an interval's evidence on a share, by G at the level that is judged."""
         return tempering(self._known.level if self._known else 0.0, share * (1 - share), n_c=n_c, n_b=n_b)
+
+    def measure_level(self, counts: Counts) -> None:
+        """Learn from an interval's counts on the share that is judged, while measuring."""
+        if self.measuring:
+            self.level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
 
     def gap(self) -> None:
         """Note that time passed unseen: what comes next has no neighbour."""
@@ -70,7 +76,7 @@ class ShareDifference:
         """Take one interval in; `p_b` from earlier ones."""
         if self._contest is not None:
             self._contest.update(counts, p_b=p_b, phi=self._noise.phi(p_b, counts.n_c, counts.n_b))
-        self._noise.level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
+        self._noise.measure_level(counts)
 
     @property
     def log_e(self) -> float | None:
@@ -100,14 +106,15 @@ class LatencyDifference:
 
     def update(self, candidate: Evidence, baseline: Evidence, past: Buckets) -> None:
         """Take one interval in; `past` is the baseline's, from earlier intervals."""
-        marks = _marks(past) if self._level < _TAIL else None
+        classes = self._level < _TAIL and (self._ordinal is not None or self._noise.measuring)
+        marks = _marks(past) if classes else None
         if marks is not None:
             self._update_classes(candidate, baseline, past, marks)
         for level, contest in self._shares if self._ordinal is None or marks is None else ():
             counts, share = _above(candidate, baseline, past, level)
             contest.update(counts, p_b=share, phi=self._noise.phi(share, counts.n_c, counts.n_b))
-        counts, _ = _above(candidate, baseline, past, self._level)
-        self._noise.level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
+        if self._noise.measuring:
+            self._noise.measure_level(_above(candidate, baseline, past, self._level)[0])
 
     def _update_classes(self, candidate: Evidence, baseline: Evidence, past: Buckets, marks: list[int]) -> None:
         counts_c, counts_b = _classes(candidate, marks), _classes(baseline, marks)
@@ -116,7 +123,8 @@ class LatencyDifference:
             n_c, n_b = np.asarray(float(candidate.n)), np.asarray(float(baseline.n))
             phi = OrdinalContest.tempering(self._noise.contest_g, exceed, n_c, n_b)
             self._ordinal.update(counts_c, counts_b, exceed=exceed, phi=phi)
-        self._noise.contest.update(*ordinal_score(counts_c, counts_b, SCORES))
+        if self._noise.measuring:
+            self._noise.contest.update(*ordinal_score(counts_c, counts_b, SCORES))
 
     @property
     def log_e(self) -> float | None:

@@ -21,17 +21,17 @@ class LongRunVariance:
 
     From scores r_t (observed minus expected on one half) and their binomial variances v_t: the excess
     r_t^2 - v_t over v_t^2 estimates the noise's variance, r_t r_{t-k} over v_t v_{t-k} its autocovariance;
-    G = gamma_0 + 2 sum_k gamma_k. Read `value` before `update`: then it rests on the past alone.
+    G = gamma_0 + 2 sum_k gamma_k. Read `value` before `update`: then it rests on the past alone. Of the
+    `intervals` seen, only the `informative` ones, with a variance above 0, say anything.
     """
 
     def __init__(self, shape: tuple[int, ...] = (), *, lags: int = LAGS) -> None:
         """Start with nothing known: G = 0."""
-        self._lags = lags
         self._top: Array = np.zeros((lags + 1, *shape))
         self._bottom: Array = np.zeros((lags + 1, *shape))
         self._scores: Array = np.zeros((lags, *shape))
         self._variances: Array = np.zeros((lags, *shape))
-        self.intervals = 0
+        self.intervals = self.informative = 0
 
     def update(self, score: Numbers, variance: Numbers) -> None:
         """Take one interval in; a variance of 0 (nobody served, or nothing bad) says nothing."""
@@ -43,6 +43,7 @@ class LongRunVariance:
         self._variances = np.roll(self._variances, 1, axis=0)
         self._scores[0], self._variances[0] = score, variance
         self.intervals += 1
+        self.informative += bool(np.any(np.asarray(variance) > 0))
 
     def gap(self) -> None:
         """Note that time passed unseen: the next interval has no neighbours."""

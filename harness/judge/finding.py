@@ -41,7 +41,7 @@ class Terms:
 
     `threshold` is the objective's own or the plan's override; `alpha` is this trial's share of the plan's
     chance of ever failing a good release; `confidence` is what a passing bound needs; `gating` is how this run
-    compares the arms.
+    compares the arms; `measures_noise` says that both arms serve the same release, to learn of their noise.
     """
 
     objective: Objective
@@ -50,6 +50,7 @@ class Terms:
     threshold: float
     alpha: float
     gating: Gating
+    measures_noise: bool = False
 
     @property
     def confidence(self) -> float:

@@ -13,12 +13,14 @@ class Gating:
     `mode` is the plan's `rollback_on`, or `BLOCKS` where the plan asks for any difference and the system is not
     calibrated. `calibration` tempers the evidence of every comparison where there is one; `why` says why not.
     `unmeasured` names the comparisons that the calibration knows nothing of: they alone are judged by blocks.
+    `unseen` names those of which the A/A run saw nothing bad, so that their noise counts as none.
     """
 
     mode: RollbackOn
     calibration: Calibration | None
     why: str
     unmeasured: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def of(self, objective: str, source: str) -> "Gating":
         """Return how one comparison is gated: by blocks where any difference counts and its noise was not measured."""
@@ -41,6 +43,8 @@ class Gating:
             rest = f"; of {', '.join(self.unmeasured)} it knows nothing" if self.unmeasured else ""
             if rest and self.mode is RollbackOn.DIFFERENCE:
                 rest += ", which blocks of intervals judge"
+            if self.unseen:
+                rest += f"; of {', '.join(self.unseen)} it saw nothing bad: their noise counts as none"
             return (
                 f"calibrated: evidence is tempered for noise that belongs to one arm, by the A/A run of {made.made_at} "
                 f"({made.intervals} intervals of {made.interval_s:g} s; {made.false_alarms} false alarms in "

@@ -89,7 +89,7 @@ class Judge:
                 try:
                     self._route(record)
                 except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                    self._telemetry.mark(record, str(error))
+                    self._telemetry.mark(record, f"{error} ({record.note})" if record.note else str(error))
         for seat in self._seats:
             seat.trial.settle()
         self._pool.settle()
@@ -141,7 +141,7 @@ class Judge:
             status=finding.status,
             requirement=self._requirement(seat),
             source=seat.source.value,
-            threshold=seat.terms.threshold if _has_threshold(objective) else None,
+            threshold=_limit(seat.terms) if objective.measure in _STATISTICAL else None,
             unit=objective.unit,
             estimate=finding.estimate,
             interval=finding.interval,
@@ -151,6 +151,7 @@ class Judge:
             severity=objective.severity.value,
             stage=look.stage,
             needed=finding.needed,
+            comparator=objective.comparator,
         )
 
     def _requirement(self, seat: Seat) -> str:
@@ -180,8 +181,12 @@ class Judge:
         if instrument.suspect and finding.status in {Status.PASS, Status.FAIL}:
             reason = f"waits for {instrument.name}, whose newest report is bad ({instrument.note}): {finding.reason}"
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
-        if not finding.n and look.final and not instrument.reports:
-            return replace(finding, status=Status.ERROR, reason=f"{finding.reason}; {instrument.name} never reported")
+        if not instrument.reports and look.final and (not finding.n or finding.status is Status.PASS):
+            reason = f"{finding.reason}; {instrument.name} never reported on itself"
+            return replace(finding, status=Status.ERROR, reason=reason, needed=None)
+        if not instrument.reports and finding.status is Status.PASS:
+            reason = f"waits for {instrument.name} to report on itself: {finding.reason}"
+            return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         silent = self._frozen(seat, look) if finding.status is Status.PASS else ""
         if silent:
             reason = f"{instrument.name} saw nothing of {silent}; before that: {finding.reason}"
@@ -247,22 +252,22 @@ def _seats(objectives: Sequence[Objective], plan: StagePlan, book: ProbeBook, ho
                 alpha=max(plan.alpha * weight / len(objective.sources), _LEAST_ALPHA),
                 gating=how.of(objective.id, source.value),
             )
-            seats.append(Seat(terms=terms, source=source, trial=_trial(terms, book), signals=_signals(objective)))
+            seats.append(Seat(terms=terms, trial=_trial(terms, book), signals=_signals(objective)))
     return tuple(seats)
 
 
 def _for_all(how: Gating, objectives: Sequence[Objective]) -> Gating:
-    """Return `how`, with the comparisons named that its calibration knows nothing of."""
+    """Return `how`, with the comparisons named of which its calibration knows nothing, or saw nothing bad."""
     if how.calibration is None:
         return how
     compared = [o for o in objectives if o.against is Against.BASELINE and o.measure in _COMPARISONS]
-    unmeasured = (
-        f"{objective.id} ({source.value})"
-        for objective in compared
-        for source in objective.sources
-        if how.dispersion(objective.id, source.value) is None
-    )
-    return replace(how, unmeasured=tuple(unmeasured))
+    unmeasured: list[str] = []
+    unseen: list[str] = []
+    for name, source in ((objective.id, source.value) for objective in compared for source in objective.sources):
+        known = how.dispersion(name, source)
+        if known is None or not known.informative:
+            (unmeasured if known is None else unseen).append(f"{name} ({source})")
+    return replace(how, unmeasured=tuple(unmeasured), unseen=tuple(unseen))
 
 
 def _trial(terms: Terms, book: ProbeBook) -> Trial:
@@ -296,5 +301,7 @@ def _signals(objective: Objective) -> tuple[str, ...]:
     return (objective.signal,)
 
 
-def _has_threshold(objective: Objective) -> bool:
-    return objective.measure in _STATISTICAL
+def _limit(terms: Terms) -> float:
+    """Return what the estimate is held against: a margin downwards where more is better."""
+    downwards = terms.objective.against is Against.BASELINE and terms.objective.comparator in {">", ">="}
+    return -terms.threshold if downwards else terms.threshold

@@ -23,9 +23,13 @@ class Seat:
     """One objective judged from one source."""
 
     terms: Terms
-    source: Source
     trial: Trial
     signals: tuple[str, ...]
+
+    @property
+    def source(self) -> Source:
+        """Where its evidence comes from."""
+        return self.terms.source
 
 
 class Pool:
@@ -38,7 +42,8 @@ class Pool:
 
     def __init__(self, seats: Sequence[Seat]) -> None:
         """Take the guardrails among the seats that compare."""
-        self._seats = [s for s in seats if _compares(s.trial) and s.terms.objective.severity is Severity.CRITICAL]
+        guardrails = [seat for seat in seats if seat.terms.objective.severity is Severity.CRITICAL]
+        self._seats = [seat for seat in guardrails if _difference(seat.trial) is not None]
         parts = np.array([seat.terms.alpha for seat in self._seats])
         self._alarm = -math.log(parts.sum()) if len(parts) else math.inf
         self._weights = parts / parts.sum() if len(parts) else parts
@@ -46,11 +51,9 @@ class Pool:
 
     def settle(self) -> None:
         """Weigh what the newest batch brought."""
-        logs = [_difference(seat.trial) for seat in self._seats]
-        known = [log for log in logs if log is not None]
-        if self._named or not known:
+        if self._named or not self._seats:
             return
-        values = np.array(known)
+        values = np.array([_difference(seat.trial) for seat in self._seats], dtype=float)
         total = float(combine(values, self._weights))
         if total >= self._alarm:
             carried = self._weights * np.exp(values - total) >= _CARRIES
@@ -66,10 +69,6 @@ class Pool:
             f"together this happens to an equal release with a chance of at most {percent(math.exp(-self._alarm))}"
         )
         return replace(finding, status=Status.FAIL, reason=reason, needed=None)
-
-
-def _compares(trial: Trial) -> bool:
-    return _difference(trial) is not None
 
 
 def _difference(trial: Trial) -> float | None:

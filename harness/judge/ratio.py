@@ -72,7 +72,7 @@ class RatioTrial:
         self._terms = terms
         self._margin = terms.threshold / 100
         self._pairs = Intervals(terms.plan.interval_s)
-        self.noise = Noise(terms.dispersion)
+        self.noise = Noise(terms.dispersion, measuring=terms.measures_noise)
         self.difference = ShareDifference(terms.gating, self.noise)
         self._past_b, self._past_c = PastRate(), PastRate()
         self._excess, self._within = Excess(), Within()

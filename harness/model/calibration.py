@@ -12,7 +12,8 @@ class Dispersion:
     """The long-run variance of two equal arms' difference in log odds, of one objective from one source.
 
     `contest` is that of the whole latency (or of the share of bad events), `level` that of the share above the
-    quantile itself; both are per judging interval. `intervals` are those in which both arms served.
+    quantile itself; both are per judging interval. `intervals` are those in which both arms served, `informative`
+    of them had anything bad to tell: with none, G is 0 because nothing was seen, not because there is no noise.
     """
 
     objective: str
@@ -20,6 +21,7 @@ class Dispersion:
     contest: float
     level: float
     intervals: int
+    informative: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

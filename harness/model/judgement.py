@@ -14,7 +14,8 @@ class Judgement:
     """One objective's answer from one source.
 
     `interval` is the confidence interval of `estimate`, both in `unit`; `n` counts the units judged;
-    `needed` is how many more requests would settle an inconclusive answer (None: not known).
+    `needed` is how many more requests would settle an inconclusive answer (None: not known). Good are estimates
+    that stand to `threshold` as `comparator` says.
     """
 
     id: str
@@ -31,6 +32,14 @@ class Judgement:
     severity: str = "critical"
     stage: str = ""
     needed: int | None = None
+    comparator: str = "<="
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the estimate lies on the wrong side of the threshold."""
+        if self.estimate is None or self.threshold is None:
+            return False
+        return self.estimate < self.threshold if self.comparator in {">", ">="} else self.estimate > self.threshold
 
 
 def overall(judgements: Iterable[Judgement]) -> Status:

@@ -223,13 +223,7 @@ def _may_go_on(status: Status, judgements: Sequence[Judgement], *, needs_proof: 
 
 def doubtful(judgement: Judgement) -> bool:
     """Tell whether a guardrail is unproven and its estimate already lies beyond its threshold."""
-    return (
-        judgement.severity == "critical"
-        and judgement.status is Status.INCONCLUSIVE
-        and judgement.estimate is not None
-        and judgement.threshold is not None
-        and judgement.estimate > judgement.threshold
-    )
+    return judgement.severity == "critical" and judgement.status is Status.INCONCLUSIVE and judgement.beyond
 
 
 def failed(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:

@@ -100,6 +100,7 @@ def _built(system: str, plan: str, spec: CalibrationSpec) -> Calibration:
                 contest=found.contest,
                 level=found.level,
                 intervals=found.intervals,
+                informative=found.informative,
             )
             for objective, sources in spec.dispersions.items()
             for source, found in sources.items()
@@ -118,7 +119,8 @@ def calibration_text(calibrations: Mapping[str, Calibration]) -> str:
 def _plain(one: Calibration) -> dict[str, Any]:
     dispersions: dict[str, dict[str, Any]] = {}
     for found in one.dispersions:
-        values = {"contest": found.contest, "level": found.level, "intervals": found.intervals}
+        values = {"contest": found.contest, "level": found.level}
+        values |= {"intervals": found.intervals, "informative": found.informative}
         dispersions.setdefault(found.objective, {})[found.source] = values
     return {
         "made_at": one.made_at,

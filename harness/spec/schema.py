@@ -253,6 +253,7 @@ class DispersionSpec(Strict):
     contest: Annotated[float, Field(ge=0)]
     level: Annotated[float, Field(ge=0)]
     intervals: Count
+    informative: Count
 
 
 class CalibrationSpec(Strict):

@@ -94,10 +94,11 @@ def summary(asked: Asked, made: Calibration) -> list[str]:
     under = f"{made.intervals} intervals of {made.interval_s:g} s, {made.load_rate:g} requests a second"
     lines = [
         f"A/A of {made.system} by plan {made.plan}: {under}, on {made.machine}",
-        f"{'objective':<28} {'source':<11} {'G contest':>10} {'G level':>10} intervals",
+        f"{'objective':<28} {'source':<11} {'G contest':>10} {'G level':>10} intervals informative",
     ]
     lines += [
-        f"{one.objective:<28} {one.source:<11} {one.contest:>10.4f} {one.level:>10.4f} {one.intervals}"
+        f"{one.objective:<28} {one.source:<11} {one.contest:>10.4f} {one.level:>10.4f} "
+        f"{one.intervals:>9} {one.informative:>11}"
         for one in made.dispersions
     ]
     if made.windows:

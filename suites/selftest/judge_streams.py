@@ -272,11 +272,20 @@ def gauge(signal: str, arm: Arm, at: float, value: float, **changes: object) -> 
     )  # fmt: skip
 
 
+def vouched(*objectives: Objective, plan: StagePlan | None = None) -> Judge:
+    """Return a judge whose instruments have reported on themselves, once and well."""
+    judge = Judge(objectives, plan or plan_of())
+    reports = (("load", Source.PROBE), ("metrics", Source.PROMETHEUS))
+    judge.observe([events(signal, None, -1.0, 1, source=source) for signal, source in reports])
+    return judge
+
+
 def verdict_on(
     objective: Objective, records: Sequence[Evidence], *, final: bool = False, plan: StagePlan | None = None
 ) -> Judgement:
     """Judge one objective on records, a batch for each start, and return its first judgement."""
-    judge = Judge([objective], plan or plan_of())
+    own = objective.measure is Measure.COLLECTED  # reports are all that it judges
+    judge = Judge([objective], plan or plan_of()) if own else vouched(objective, plan=plan)
     for _, batch in groupby(records, key=lambda record: record.start_s):
         judge.observe(list(batch))
     at = max((record.end_s for record in records), default=0.0)

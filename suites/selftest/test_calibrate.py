@@ -391,7 +391,8 @@ def _complete(want: Asked, **changes: object) -> Calibration:
         system=want.system.name, plan="quick", made_at=moment(time.time() - 3600), interval_s=1.0, load_rate=45.0,
         intervals=ENOUGH_INTERVALS, windows=24, false_alarms=0, machine="a test's",
         dispersions=tuple(
-            Dispersion(objective=n, source="client", contest=0.02, level=0.1, intervals=960) for n in names
+            Dispersion(objective=name, source="client", contest=0.02, level=0.1, intervals=960, informative=960)
+            for name in names
         ),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]

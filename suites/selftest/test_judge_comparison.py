@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge_streams import events, latencies, objective_of, plan_of, verdict_on
+from judge_streams import events, latencies, objective_of, plan_of, verdict_on, vouched
 from scipy.stats import binom
 
 from harness.judge import Judge
@@ -192,7 +192,7 @@ def test_two_sources_of_one_objective_give_two_judgements():
     """Both are needed: what Prometheus has not seen is not proven by the client."""
     objective = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE,
                              sources=(Source.CLIENT, Source.PROMETHEUS))  # fmt: skip
-    judge = Judge([objective], plan_of())
+    judge = vouched(objective)
     judge.observe(list(_errors(60, 0.0, 0.0)))
     found = {j.source: j.status for j in judge.look(at=60, stage="50", final=False)}
     assert found == {"client": Status.PASS, "prometheus": Status.INCONCLUSIVE}
@@ -205,3 +205,30 @@ def test_a_plans_margin_overrides_the_objectives():
     wide = verdict_on(ONE_POINT, records, plan=plan_of(margins=(("it", 10.0),)))
     assert (wide.status, wide.threshold) == (Status.PASS, 10.0)
     assert wide.requirement.endswith("(plan test: 10 points)")
+
+
+def _drifting(seed: int, slower: float, drift: float) -> set[Status]:
+    """Return what is said at every second at 95 %, with a margin of 30 %, while latency drifts on both arms."""
+    rng = np.random.default_rng(seed)
+    objective = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASELINE, quantile=0.95)
+    judge = vouched(objective)
+    said, at = set(), 0
+    for stage, share, seconds in (("warmup", 0.0, 20), ("10", 0.1, 20), ("50", 0.5, 80), ("100", 0.95, 60)):
+        for _ in range(seconds):
+            level = 0.02 * math.exp(drift * at / 180)
+            n = int(rng.binomial(45, share))
+            judge.observe([
+                latencies("q.latency", arm, at, level * factor * np.exp(0.47 * rng.standard_normal(k)), stage=stage)
+                for arm, k, factor in ((B, 45 - n, 1.0), (C, n, slower))
+            ])  # fmt: skip
+            at += 1
+            if stage == "100":
+                said.add(judge.look(at=float(at), stage=stage, final=False)[0].status)
+    return said
+
+
+@pytest.mark.parametrize("drift", [-0.7, -1.5, 0.7])
+def test_latency_that_drifts_on_both_arms_hides_no_candidate_at_its_margin(drift: float):
+    """Pooled over the ramp it would: the later seconds, quicker or slower, are mostly the candidate's own."""
+    assert all(Status.PASS not in _drifting(seed, 1.3, drift) for seed in range(6))
+    assert all(Status.PASS in _drifting(seed, 1.0, drift) for seed in range(3))

@@ -25,7 +25,7 @@ _QUICK = _PLANS["quick"]
 _NOISY = streams.Truth(noise=0.35, memory=0.9)
 # What an A/A run of arms without any noise of their own shows.
 _STILL = tuple(
-    Dispersion(objective=objective.id, source=source.value, contest=0.0, level=0.0, intervals=960)
+    Dispersion(objective=objective.id, source=source.value, contest=0.0, level=0.0, intervals=960, informative=960)
     for objective in _OBJECTIVES
     for source in objective.sources
     if objective.against is Against.BASELINE
@@ -115,6 +115,15 @@ def test_a_comparison_that_was_never_measured_is_judged_by_blocks_and_named():
     assert said.endswith("it knows nothing, which blocks of intervals judge")
     assert "knows nothing" not in Judge(_OBJECTIVES, plan, _calibration()).claims[1]
     assert "which blocks" not in Judge(_OBJECTIVES, _QUICK, fewer).claims[1]
+
+
+def test_noise_of_which_nothing_bad_was_seen_is_said_to_count_as_none():
+    """An A/A run without a single error can't know how errors clump."""
+    plan = replace(_QUICK, rollback_on=RollbackOn.DIFFERENCE)
+    calm = tuple(replace(d, informative=0) if d.objective == "canary.error_rate" else d for d in _STILL)
+    said = Judge(_OBJECTIVES, plan, _calibration(dispersions=calm)).claims[1]
+    assert "canary.error_rate (client) it saw nothing bad" in said
+    assert "saw nothing bad" not in Judge(_OBJECTIVES, plan, _calibration()).claims[1]
 
 
 @pytest.mark.parametrize("name, known", sorted(streams.KNOWN_BAD.items()))

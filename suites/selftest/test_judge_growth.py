@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from judge_streams import gauge, objective_of, plan_of, verdict_on
+from judge_streams import gauge, objective_of, plan_of, verdict_on, vouched
 
 from harness.judge import Judge
 from harness.model.evidence import Arm, Evidence, Source
@@ -76,7 +76,7 @@ def test_too_few_readings_are_inconclusive():
 
 def test_a_day_of_readings_is_kept_in_few_blocks():
     """State is bounded: neighbours are joined."""
-    judge = Judge([MEMORY], plan_of())
+    judge = vouched(MEMORY)
     judge.observe(readings(4000))
     seat = judge._seats[0]  # noqa: SLF001 - the bound is what is tested
     assert len(seat.trial._blocks) <= 64  # noqa: SLF001

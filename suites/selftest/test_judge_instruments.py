@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from judge_streams import events, gauge, objective_of, plan_of, verdict_on
+from judge_streams import events, gauge, objective_of, plan_of, verdict_on, vouched
 
 from harness.judge import Judge, overall
 from harness.judge.suites import judge_suites
@@ -223,7 +223,7 @@ def test_a_source_that_saw_nothing_for_long_is_no_pass_hides_no_failure_and_bind
     objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.CLIENT, Source.PROMETHEUS))
     for bad, wanted in ((0, {"client": Status.INCONCLUSIVE, "prometheus": Status.PASS}),
                         (40, {"client": Status.FAIL, "prometheus": Status.FAIL})):  # fmt: skip
-        judge = Judge([objective], plan_of(time_scale=15.0))
+        judge = vouched(objective, plan=plan_of(time_scale=15.0))
         judge.observe([events("q.error", arm, 0.0, 400, bad if arm is C else 0, source=source)
                        for source in objective.sources for arm in (B, C)])  # fmt: skip
         judge.observe([events("q.error", C, 99.0, *still) for _ in still[:1]])
@@ -234,7 +234,7 @@ def test_a_source_that_saw_nothing_for_long_is_no_pass_hides_no_failure_and_bind
 def test_memory_that_is_read_no_longer_is_no_pass():
     """Growth is held to the same bound."""
     memory = objective_of(Measure.GROWTH, "memory", 2, "MB/min", against=Against.BASELINE, sources=(Source.PROMETHEUS,))
-    judge = Judge([memory], plan_of(time_scale=15.0))
+    judge = vouched(memory, plan=plan_of(time_scale=15.0))
     judge.observe([gauge("memory", arm, float(at), 200e6 + at) for at in range(120) for arm in (B, C)])
     assert judge.look(at=120.0, stage="50", final=False)[0].status is Status.PASS
     assert judge.look(at=140.0, stage="50", final=False)[0].status is Status.INCONCLUSIVE
@@ -282,7 +282,7 @@ def test_good_routers_are_not_accused():
     rng = np.random.default_rng(4)
     accused = 0
     for _ in range(400):
-        judge = Judge([ASSIGNED], plan_of())
+        judge = vouched(ASSIGNED)
         at = 0.0
         for share in (0.1, 0.5, 0.95):
             n = rng.poisson(13, 15)
@@ -340,6 +340,18 @@ def test_a_suites_record_that_is_no_count_is_an_error():
     assert [j.status for j in judge_suites([record])] == [Status.ERROR]
 
 
+@pytest.mark.parametrize("source", [Source.CLIENT, Source.PROMETHEUS])
+def test_what_no_instrument_vouches_for_is_no_pass(source: Source):
+    """Clean evidence, and no report: it waits, and at the end it is an error."""
+    objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(source,))
+    judge = Judge([objective], plan_of())
+    judge.observe([events("q.error", C, 0.0, 400, source=source)])
+    assert [judge.look(at=1.0, stage="50", final=final)[0].status for final in (False, True)] == [
+        Status.INCONCLUSIVE, Status.ERROR,
+    ]  # fmt: skip
+    assert verdict_on(objective, [events("q.error", C, 0.0, 400, source=source)]).status is Status.PASS
+
+
 def load(signs: str, start: int = 0):
     """Return the load generator's reports, "-" for a bad one."""
     return [events("load", None, float(at), 1, int(s == "-"), source=Source.PROBE, note="a worker is lost")
@@ -371,7 +383,7 @@ def test_what_a_faulty_load_generator_measured_neither_passes_nor_fails(bad: int
 def test_a_dead_prometheus_turns_its_judgements_into_errors_and_not_the_clients():
     """Two collections in a row found nothing."""
     objective = objective_of(Measure.RATIO, "q.error", 5, "%", sources=(Source.CLIENT, Source.PROMETHEUS))
-    judge = Judge([objective], plan_of())
+    judge = vouched(objective)
     judge.observe([events("q.error", C, 0.0, 200, source=s) for s in (Source.CLIENT, Source.PROMETHEUS)])
     judge.observe([events("metrics", None, float(at), 1, 1, source=Source.PROMETHEUS, note="away") for at in (1, 2)])
     found = {j.source: j.status for j in judge.look(at=3.0, stage="50", final=False)}
@@ -380,8 +392,8 @@ def test_a_dead_prometheus_turns_its_judgements_into_errors_and_not_the_clients(
 
 def test_missing_data_is_never_a_pass():
     """At the end: an error where no instrument ever reported, inconclusive where a sound one saw nothing."""
-    assert verdict_on(ERRORS, [], final=True).status is Status.ERROR
-    assert verdict_on(ERRORS, load("++"), final=True).status is Status.INCONCLUSIVE
+    assert Judge([ERRORS], plan_of()).look(at=1.0, stage="50", final=True)[0].status is Status.ERROR
+    assert verdict_on(ERRORS, [], final=True).status is Status.INCONCLUSIVE
 
 
 CORRUPT = {

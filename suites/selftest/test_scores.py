@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvloop
+from judge_streams import vouched
 from known_server import reply, serving
 
 from harness import spec
@@ -19,7 +20,6 @@ from harness.adapters.load.options import LoadOptions
 from harness.adapters.load.scores import BOUNDS, ScoreReader
 from harness.adapters.load.workload import load_workload
 from harness.adapters.prometheus_series import read_frames
-from harness.judge import Judge
 from harness.judge.increments import increment
 from harness.model.codec import decode
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
@@ -28,6 +28,7 @@ from harness.model.objective import Against, Measure, Objective
 from harness.model.status import Status
 from harness.model.system import Score, Signal
 from harness.paths import share_root
+from harness.planning.rollout import doubtful
 
 pytestmark = pytest.mark.selftest
 
@@ -39,7 +40,7 @@ STARS = Score(signal="answer.stars", path="/ratings/0/a~1b", low=1.0, high=5.0, 
 
 def judged(records: Sequence[Evidence], *, at: float, stage: str = "50") -> Judgement:
     """Return what minimal's judge says of the quality."""
-    judge = Judge(SYSTEM.objectives, PLAN)
+    judge = vouched(*SYSTEM.objectives, plan=PLAN)
     judge.observe(records)
     return next(j for j in judge.look(at=at, stage=stage, final=False) if j.id == QUALITY)
 
@@ -200,6 +201,25 @@ def test_minimals_releases_are_told_apart_by_the_time_that_its_plan_has(release:
     assert (dict(planted.expect).get("judgement") == QUALITY) is (status is Status.FAIL)
 
 
+@pytest.mark.parametrize("candidate, beyond", [(0.7, True), (0.9, False), (0.88, False)])
+def test_a_stage_is_not_left_early_on_scores_that_look_worse(candidate: float, *, beyond: bool) -> None:
+    """Where high is good, the margin lies under the baseline: three seconds prove nothing, but the estimate says."""
+    found = judged(list(stream(candidate, 0.9, share=0.1, seconds=3)), at=3)
+    assert found.status is Status.INCONCLUSIVE
+    assert (found.threshold, found.comparator) == (-5.0, ">=")
+    assert doubtful(found) is beyond
+
+
+@pytest.mark.parametrize("comparator, estimate, beyond", [
+    (">=", 79.0, True), (">=", 80.0, False), (">", 81.0, False), ("<=", 81.0, True), ("<", 79.0, False),
+])  # fmt: skip
+def test_which_side_of_a_number_is_the_wrong_one(comparator: str, estimate: float, *, beyond: bool) -> None:
+    """A threshold of 80."""
+    found = Judgement(id="it", status=Status.INCONCLUSIVE, requirement="", source="client", threshold=80.0,
+                      estimate=estimate, comparator=comparator)  # fmt: skip
+    assert doubtful(found) is beyond
+
+
 SIGNAL = Signal(name="model.quality", histogram='app_quality{task="qa"}', scale=0.2)
 RATED = Objective(
     id="it", requirement="", signal=SIGNAL.name, measure=Measure.SCORE, against=Against.NUMBER, comparator=">=",
@@ -222,7 +242,7 @@ def by_prometheus(stars: dict[str, int], *, objective: Objective = RATED, scrape
             record = increment(SIGNAL, arm, before, now).record
             assert record is not None
             records.append(replace(record, stage="50", share=0.5))
-    judge = Judge([objective], PLAN)
+    judge = vouched(objective, plan=PLAN)
     judge.observe(records)
     return judge.look(at=records[-1].end_s, stage="50", final=False)[0]
 

@@ -48,7 +48,7 @@ plans:
     false_alarms: 0
     dispersions:
       minimal.vs_errors:
-        client: {contest: 0.25, level: 0.5, intervals: 950}
+        client: {contest: 0.25, level: 0.5, intervals: 950, informative: 900}
 """
 
 
@@ -204,8 +204,10 @@ def test_a_calibration_is_read_back_as_it_was_written(folder: Path):
     one = Calibration(
         system="minimal", plan="quick", made_at="2026-03-01T12:00:00Z", interval_s=1.0, load_rate=60.0,
         intervals=960, windows=70, false_alarms=1, machine="2 cores: ü", dispersions=(
-            Dispersion(objective="minimal.vs_errors", source="client", contest=1 / 3, level=1e-17, intervals=960),
-            Dispersion(objective="minimal.vs_wrong", source="client", contest=0.0, level=2e5, intervals=0),
+            Dispersion(objective="minimal.vs_errors", source="client", contest=1 / 3, level=1e-17,
+                       intervals=960, informative=900),
+            Dispersion(objective="minimal.vs_wrong", source="client", contest=0.0, level=2e5,
+                       intervals=0, informative=0),
         ),
     )  # fmt: skip
     path = folder / "calibration.yaml"
