@@ -7,6 +7,7 @@ from harness.spec.folder import load_system, validate
 from harness.spec.policy import apply_policy
 from harness.spec.published import json_schemas
 from harness.spec.requirements import Requirements, load_requirements
+from harness.spec.target import load_target, target_text
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -22,5 +23,7 @@ __all__ = [
     "load_release",
     "load_requirements",
     "load_system",
+    "load_target",
+    "target_text",
     "validate",
 ]

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.spec.schema import KINDS
+from harness.spec.target import TargetFile
+
+_ALL = {**KINDS, "target": TargetFile}
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON Schema (draft 2020-12) of each kind of file, by kind: system, objectives, rollout, ..."""
-    return {kind: model.model_json_schema(by_alias=True) for kind, model in KINDS.items()}
+    return {kind: model.model_json_schema(by_alias=True) for kind, model in _ALL.items()}
 
 
 def publish(folder: Path) -> None:

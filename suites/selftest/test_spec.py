@@ -651,7 +651,7 @@ def test_the_published_schemas_accept_what_ships_and_refuse_an_unknown_key():
 
     schemas = spec.json_schemas()
     kinds = {"system", "objectives", "rollout", "scenarios", "flags", "release", "drill", "conformance"}
-    assert set(schemas) == kinds | {"policy", "calibration"}
+    assert set(schemas) == kinds | {"policy", "calibration", "target"}
     for kind in ("system", "objectives", "rollout", "scenarios"):
         data = read_document(MINIMAL / f"{kind}.yaml").data
         assert isinstance(data, dict)

@@ -1,0 +1,105 @@
+"""A deployed target: where its arms answer, who moves its traffic, and what lets one in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.model.evidence import Arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Where a secret lies: an environment variable, or a file. Never the secret itself."""
+
+    env: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderAuth:
+    """A header with a secret: `name: <prefix><value>`."""
+
+    name: str
+    value: Secret
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicAuth:
+    """A user's name and password, by HTTP's Basic scheme."""
+
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files: whom to trust (`ca`, "" for the system's), and who we are (`cert` and `key`, "" for nobody)."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """All that is shown and checked when an address is asked; empty for an open door."""
+
+    header: HeaderAuth | None = None
+    basic: BasicAuth | None = None
+    tls: TlsFiles = TlsFiles()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that hold its secrets."""
+        held = (self.header and self.header.value, self.basic and self.basic.password)
+        return tuple(secret.env for secret in held if secret and secret.env)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedArm:
+    """Where an arm answers by itself: scheme://host[:port]. `version` is what must be deployed there, "" for any."""
+
+    url: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedPrometheus:
+    """Where the target's metrics are asked for."""
+
+    url: str
+    auth: Auth = Auth()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployedRouter:
+    """Who moves the target's traffic; `settings` are its kind's own, by name. Paths among them are absolute."""
+
+    kind: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def setting(self, name: str, default: str = "") -> str:
+        """Return one setting, `default` where the file does not say it."""
+        return dict(self.settings).get(name, default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A deployed stack. Load goes to `entry`, or to the arms where the load splits itself; to nothing else."""
+
+    path: Path
+    baseline: DeployedArm
+    candidate: DeployedArm
+    router: DeployedRouter
+    entry: str = ""
+    prometheus: DeployedPrometheus | None = None
+    auth: Auth = Auth()
+
+    def arm(self, arm: Arm) -> DeployedArm:
+        """Return where `arm` answers."""
+        return self.candidate if arm is Arm.CANDIDATE else self.baseline
+
+    @property
+    def split_by_load(self) -> bool:
+        """Whether the load itself goes to one arm or the other: no router stands before them."""
+        return self.router.kind == "client"

@@ -1,0 +1,315 @@
+"""A target file: a deployed stack's addresses, who steers it, and where the secrets lie that let one in."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, StringConstraints
+
+from harness.model.errors import SpecError
+from harness.model.target import (
+    Auth,
+    BasicAuth,
+    DeployedArm,
+    DeployedPrometheus,
+    DeployedRouter,
+    HeaderAuth,
+    Secret,
+    Target,
+    TlsFiles,
+)
+from harness.spec.document import Document, Key, read_document
+from harness.spec.problems import Problems, first, parse
+from harness.spec.schema import EnvName, File, HeaderName, Port, Strict, Text
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://")]
+Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z-]{0,20} ?$")]
+User = Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f\x7f]+$")]
+
+_SECRETS: tuple[Key, ...] = tuple(
+    (*base, *key)
+    for base in ((), ("prometheus",))
+    for key in (("auth", "header", "value"), ("auth", "basic", "password"))
+)
+_NAME_IT = "write {env: NAME} or {file: PATH}: a secret never stands in a target file"
+_INLINE = re.compile(r"://[^/?#]*@|-----BEGIN")  # a password in an address, a key in PEM
+
+
+class SecretSpec(Strict):
+    """Where a secret lies: {env: NAME} or {file: PATH}, never the secret itself."""
+
+    env: EnvName | None = None
+    file: Text | None = None
+
+
+class HeaderAuthSpec(Strict):
+    """A header that holds a secret, after `prefix` ("Bearer ")."""
+
+    name: HeaderName
+    value: SecretSpec
+    prefix: Prefix = ""
+
+
+class BasicAuthSpec(Strict):
+    """User and password by HTTP's Basic scheme."""
+
+    user: User
+    password: SecretSpec
+
+
+class TlsSpec(Strict):
+    """PEM files: whom to trust (`ca`), and for mTLS who we are (`cert` and `key`)."""
+
+    ca: Text | None = None
+    cert: Text | None = None
+    key: Text | None = None
+
+
+class AuthSpec(Strict):
+    """What lets one in: a header, Basic, TLS files, or several of them."""
+
+    header: HeaderAuthSpec | None = None
+    basic: BasicAuthSpec | None = None
+    tls: TlsSpec | None = None
+
+
+class ArmSpec(Strict):
+    """Where an arm answers by itself, and which version must be deployed there."""
+
+    url: Url
+    version: Text | None = None
+
+
+class PrometheusSpec(Strict):
+    """The target's Prometheus, with its own auth."""
+
+    url: Url
+    auth: AuthSpec | None = None
+
+
+class RouterSpec(Strict):
+    """Who moves the traffic. Which keys a kind takes: docs/remote.md."""
+
+    kind: Literal["client", "flags", "haproxy", "gateway_api", "istio"]
+    file: Text | None = None
+    flag: Text | None = None
+    admin: Text | None = None
+    map: Text | None = None
+    lease_port: Port | None = None
+    namespace: Text | None = None
+    route: Text | None = None
+    baseline: Text | None = None
+    candidate: Text | None = None
+    context: Text | None = None
+    kubeconfig: Text | None = None
+
+
+class TargetFile(File):
+    """A deployed target, for `rollgate gate SYSTEM --provider remote --target FILE`."""
+
+    baseline: ArmSpec
+    candidate: ArmSpec
+    router: RouterSpec
+    entry: Url | None = None
+    prometheus: PrometheusSpec | None = None
+    auth: AuthSpec | None = Field(default=None, description="shown to baseline, candidate and entry")
+
+
+# By kind: the keys that it needs, and those that it may have.
+_ROUTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "client": ((), ()),
+    "flags": (("file",), ("flag",)),
+    "haproxy": (("admin",), ("map", "lease_port")),
+    "gateway_api": (("namespace", "route", "baseline", "candidate"), ("context", "kubeconfig")),
+    "istio": (("namespace", "route", "baseline", "candidate"), ("context", "kubeconfig")),
+}
+_PATHS = ("file", "kubeconfig")
+
+
+def load_target(path: Path) -> Target:
+    """Read a target file. Raises SpecError, the first of all that is wrong, which never shows what may be a secret."""
+    document = read_document(path)
+    inline = list(_inline(document, (), document.data))
+    if inline:
+        raise first(inline)
+    try:
+        spec = parse(document, TargetFile)
+    except Problems as problems:
+        raise first([_discreet(error) for error in problems.errors]) from None
+    wrong = list(_problems(document, spec))
+    if wrong:
+        raise first(wrong)
+    return _build(spec, path.resolve())
+
+
+def target_text(target: Target) -> str:
+    """Return a target as the text of a target file: what a run keeps of it, without a user's comments."""
+    router = {"kind": target.router.kind, **dict(target.router.settings)}
+    if "lease_port" in router:
+        router["lease_port"] = int(router["lease_port"])  # pyright: ignore[reportArgumentType] - YAML's own number
+    told: dict[str, Any] = {
+        "schema": 1,
+        "baseline": _told(url=target.baseline.url, version=target.baseline.version),
+        "candidate": _told(url=target.candidate.url, version=target.candidate.version),
+        "entry": target.entry,
+        "router": router,
+        "auth": _told_auth(target.auth),
+        "prometheus": target.prometheus and _told(url=target.prometheus.url, auth=_told_auth(target.prometheus.auth)),
+    }
+    return yaml.safe_dump({key: value for key, value in told.items() if value}, sort_keys=False)
+
+
+def _told(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value}
+
+
+def _told_auth(auth: Auth) -> dict[str, object]:
+    header, basic, tls = auth.header, auth.basic, auth.tls
+    return _told(
+        header=header and _told(name=header.name, prefix=header.prefix, value=_told_secret(header.value)),
+        basic=basic and _told(user=basic.user, password=_told_secret(basic.password)),
+        tls=_told(ca=tls.ca, cert=tls.cert, key=tls.key),
+    )
+
+
+def _told_secret(secret: Secret) -> dict[str, object]:
+    return _told(env=secret.env, file=secret.file)
+
+
+def _inline(document: Document, at: Key, value: object) -> Iterator[SpecError]:
+    """Find what is, or looks like, a secret written out; the message must not repeat it."""
+    if isinstance(value, dict):
+        for name, inner in cast("dict[str, object]", value).items():
+            yield from _inline(document, (*at, name), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(cast("list[object]", value)):
+            yield from _inline(document, (*at, index), inner)
+    elif at in _SECRETS and value is not None:
+        yield document.problem(at, "found a secret written out, expected where it lies", mend=_NAME_IT)
+    elif isinstance(value, str) and _INLINE.search(value):
+        mend = "give user and password as auth.basic, a key as the name of its file"
+        yield document.problem(at, "found a secret written out, expected none", mend=mend)
+
+
+def _discreet(error: SpecError) -> SpecError:
+    """Return the error without the value it found, where that could be a secret."""
+    _, comma, expected = error.message.rpartition(", expected ")
+    if not (comma and error.key.removeprefix("prometheus.").startswith("auth") and error.message.startswith("found ")):
+        return error
+    message = f"found something else (it is not shown here), expected {expected}"
+    return SpecError(message, where=error.where, key=error.key, mend=error.mend)
+
+
+def _problems(document: Document, spec: TargetFile) -> Iterator[SpecError]:
+    """What one key says of another."""
+    for name, url in (("baseline", spec.baseline.url), ("candidate", spec.candidate.url)):
+        yield from _url(document, (name, "url"), url)
+    if spec.entry:
+        yield from _url(document, ("entry",), spec.entry)
+    if spec.prometheus:
+        yield from _url(document, ("prometheus", "url"), spec.prometheus.url, path=True)
+        yield from _auth(document, ("prometheus", "auth"), spec.prometheus.auth)
+    yield from _auth(document, ("auth",), spec.auth)
+    yield from _router(document, spec)
+
+
+def _url(document: Document, at: Key, url: str, *, path: bool = False) -> Iterator[SpecError]:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port beyond 65535 shows only when asked for
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or re.search(r"[\s\x00-\x20]", url):
+        yield document.problem(at, f"found `{url}`, expected http(s)://HOST[:PORT]", mend="correct the address")
+    elif parts.query or parts.fragment or (parts.path.strip("/") and not path):
+        mend = "drop what follows the host; paths stand in the scenario and in system.yaml"
+        yield document.problem(at, f"found `{url}`, expected http(s)://HOST[:PORT]", mend=mend)
+
+
+def _auth(document: Document, at: Key, auth: AuthSpec | None) -> Iterator[SpecError]:
+    if auth is None:
+        return
+    held = (
+        (("header", "value"), auth.header and auth.header.value),
+        (("basic", "password"), auth.basic and auth.basic.password),
+    )
+    for key, secret in held:
+        if secret and bool(secret.env) == bool(secret.file):
+            found = "both `env` and `file`" if secret.env else "neither `env` nor `file`"
+            yield document.problem((*at, *key), f"found {found}, expected one of them", mend=_NAME_IT)
+    if auth.header and auth.basic and auth.header.name.lower() == "authorization":
+        message = "found Authorization beside `basic`, which writes that header too"
+        yield document.problem((*at, "header", "name"), message, mend="keep one of the two")
+    if auth.tls and bool(auth.tls.cert) != bool(auth.tls.key):
+        lacking = "key" if auth.tls.cert else "cert"
+        yield document.problem((*at, "tls"), f"found no `{lacking}`, expected both", mend=f"add `{lacking}: FILE`")
+
+
+def _router(document: Document, spec: TargetFile) -> Iterator[SpecError]:
+    router = spec.router
+    needed, allowed = _ROUTERS[router.kind]
+    given = router.model_dump(exclude_none=True, exclude={"kind"})
+    for name in needed:
+        if name not in given:
+            mend = f"add `{name}: ...` here: kind {router.kind} needs it"
+            yield document.problem(("router", name), "missing, expected a value", mend=mend)
+    for name in given:
+        if name not in (*needed, *allowed):
+            takes = ", ".join((*needed, *allowed)) or "no other key"
+            message = f"unknown key for kind {router.kind}"
+            yield document.problem(("router", name), message, mend=f"it takes {takes}")
+    if router.kind == "client" and spec.entry:
+        message = "found an address, expected none: kind client sends its load to the arms' own addresses"
+        yield document.problem(("entry",), message, mend="drop `entry`, or name the router that stands there")
+    if router.kind != "client" and not spec.entry:
+        mend = f"add `entry: http://HOST:PORT`, where users reach the {router.kind} router"
+        yield document.problem(("entry",), "missing, expected an address", mend=mend)
+    same = spec.baseline.url.rstrip("/") == spec.candidate.url.rstrip("/")
+    if same and router.kind != "flags":
+        message = "found the baseline's address again, expected another one"
+        yield document.problem(("candidate", "url"), message, mend="each arm must answer by itself")
+
+
+def _build(spec: TargetFile, path: Path) -> Target:
+    router = spec.router.model_dump(exclude_none=True, exclude={"kind"})
+    settings = {name: _path(path, value) if name in _PATHS else str(value) for name, value in router.items()}
+    return Target(
+        path=path,
+        baseline=_arm(spec.baseline),
+        candidate=_arm(spec.candidate),
+        entry=(spec.entry or "").rstrip("/"),
+        router=DeployedRouter(kind=spec.router.kind, settings=tuple(settings.items())),
+        prometheus=DeployedPrometheus(url=spec.prometheus.url.rstrip("/"), auth=_built_auth(spec.prometheus.auth, path))
+        if spec.prometheus
+        else None,
+        auth=_built_auth(spec.auth, path),
+    )
+
+
+def _arm(spec: ArmSpec) -> DeployedArm:
+    return DeployedArm(url=spec.url.rstrip("/"), version=spec.version or "")
+
+
+def _built_auth(spec: AuthSpec | None, path: Path) -> Auth:
+    if spec is None:
+        return Auth()
+    header, basic, tls = spec.header, spec.basic, spec.tls or TlsSpec()
+    return Auth(
+        header=HeaderAuth(name=header.name, value=_secret(header.value, path), prefix=header.prefix)
+        if header
+        else None,
+        basic=BasicAuth(user=basic.user, password=_secret(basic.password, path)) if basic else None,
+        tls=TlsFiles(ca=_path(path, tls.ca), cert=_path(path, tls.cert), key=_path(path, tls.key)),
+    )
+
+
+def _secret(spec: SecretSpec, path: Path) -> Secret:
+    return Secret(env=spec.env or "", file=_path(path, spec.file))
+
+
+def _path(target: Path, name: str | None) -> str:
+    """Return a path of the target file as an absolute one: it is relative to the file's folder."""
+    return str((target.parent / Path(name).expanduser()).absolute()) if name else ""
