@@ -185,6 +185,7 @@ class Flag:
     target: float = 100.0
     strategy: str = "canary"
     depends: tuple[str, ...] = ()
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

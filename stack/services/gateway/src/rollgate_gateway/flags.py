@@ -97,7 +97,7 @@ class LiveFlags:
         """Return the features that are on for a session, in the order of FEATURES."""
         self._refresh()
         place = bucket(session)
-        return tuple(name for name in FEATURES if place < self._effective[name] * PER_PERCENT)
+        return tuple(name for name in FEATURES if place < round(self._effective[name] * PER_PERCENT))
 
     def shares(self) -> dict[str, float]:
         """Return each flag's effective share in percent."""
