@@ -2,10 +2,10 @@
 
 import asyncio
 import math
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,8 +14,11 @@ from harness.adapters.load.http_client import Client, Exchange, ExchangeError, r
 from harness.adapters.load.ledger import Ledger
 from harness.adapters.load.options import LoadOptions
 from harness.adapters.load.scores import ScoreReader
+from harness.adapters.load.split import READ_S, Follower, taken_file
 from harness.adapters.load.status import quantiles_ms
 from harness.adapters.load.workload import Request, Response, Workload
+from harness.adapters.remote_access import Access, resolve
+from harness.model.evidence import Arm, Unit
 from harness.planning.arrivals import Arrival, arrivals, partition
 
 BEAT_S = 0.5
@@ -32,9 +35,11 @@ class Engine:
         """Lay out the schedule; `report` takes a line of results twice a second."""
         self._options, self._workload, self._report = options, workload, report
         self._scores = ScoreReader(options.scores)
-        self._url = urlsplit(options.url)
         self._ledger = Ledger(options, [arrival.at_s for arrival in self._schedule()])
-        self._client = self._connectable()
+        access = resolve(options.auth, "the load's options")
+        self._headers = access.headers
+        self._doors = {arm: _door(url, access, options) for arm, url in options.urls.items()}
+        self._follower = _follower(options)
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._abandoned = False
@@ -54,19 +59,23 @@ class Engine:
         """Send everything, drain, and return the exit code: 0, or 4 when the instrument broke."""
         self._write_status()
         self._overhead_ms = quantiles_ms(await overhead())
+        following = asyncio.create_task(self._follow())
         self._phase, self._start_s = "running", self._ledger.start()
         beating = asyncio.create_task(self._beat())
         sending = asyncio.create_task(self._send_all())
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((sending, stopping, beating), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((sending, stopping, beating, following), return_when=asyncio.FIRST_COMPLETED)
         await _end(sending, stopping)
         self._ledger.stop()
         await self._drain()
-        await _end(beating)
+        await _end(beating, following)
         self._phase = "done"
         self._ledger.write_rest()
         self._report(self._ledger.take_batch())
-        self._client.close()
+        for _, client in self._doors.values():
+            client.close()
+        if self._follower:
+            self._follower.end()
         self._write_status()
         return 4 if self._fault or self._abandoned else 0
 
@@ -75,14 +84,14 @@ class Engine:
         whole = arrivals(process=options.process, rate=options.rate, seconds=options.seconds, seed=options.seed)
         return partition(whole, options.worker, options.workers)
 
-    def _connectable(self) -> Client:
-        """Return a client whose requests time out before they run out of connections."""
-        wanted = math.ceil(1.5 * self._options.rate * self._options.deadline_s) + _SPARE_CONNECTIONS
-        secure = self._url.scheme == "https"
-        return Client(
-            self._url.hostname or "", self._url.port or (443 if secure else 80),
-            tls=ssl.create_default_context() if secure else None, max_connections=min(wanted, _MAX_CONNECTIONS),
-        )  # fmt: skip
+    async def _follow(self) -> None:
+        """Take the order of the split in, many times a second; without one, wait for the end."""
+        if self._follower is None:
+            await self._stopping.wait()
+            return
+        while True:
+            self._follower.follow()
+            await asyncio.sleep(READ_S)
 
     async def _send_all(self) -> None:
         for arrival in self._schedule():
@@ -97,20 +106,31 @@ class Engine:
     async def _request(self, arrival: Arrival) -> None:
         exchange, failure, checks = Exchange(), "abandoned", dict[str, bool]()
         scores: Mapping[str, float | str] = {}
+        sent_to: Arm | None = None
         try:
             request = self._workload.request(arrival.draw)
-            payload = render(request, self._url.netloc, ((self._options.session_header, arrival.session),))
+            chosen = self._choose(arrival)
+            host, client = self._doors[chosen]
+            payload = render(request, host, ((self._options.session_header, arrival.session), *self._headers))
             left_s = self._start_s + arrival.at_s + self._options.deadline_s - time.monotonic()
-            exchange = await self._client.exchange(payload, timeout_s=left_s)
+            sent_to = chosen
+            exchange = await client.exchange(payload, timeout_s=left_s)
             failure, checks = self._judge(request, exchange)
             scores = {} if failure else self._scores.read(request.path, bytes(exchange.body))
         except ExchangeError as error:
             exchange, failure = error.exchange, error.kind  # headers that came name the arm that cut its answer short
         except Exception as error:  # noqa: BLE001 - a broken scenario says nothing about the release
-            exchange, failure = Exchange(), "workload"  # no arm is to blame
+            exchange, failure, sent_to = Exchange(), "workload", None  # no arm is to blame
             self._break(f"the scenario's workload raised {type(error).__name__}: {error}")
         finally:
-            self._ledger.ended(arrival, exchange, failure, checks, scores)
+            blamed = None if failure == "abandoned" else sent_to
+            self._ledger.ended(arrival, exchange, failure, checks, scores, sent_to=blamed)
+
+    def _choose(self, arrival: Arrival) -> Arm | None:
+        """Return the arm that the split gives to a session, or to a request by itself; None without a split."""
+        if self._follower is None:
+            return None
+        return self._follower.arm(arrival.session if self._options.unit == Unit.SESSION else str(arrival.number))
 
     def _judge(self, request: Request, exchange: Exchange) -> tuple[str, dict[str, bool]]:
         if exchange.status not in _SUCCESS:
@@ -142,6 +162,22 @@ class Engine:
 
     def _write_status(self) -> None:
         self._ledger.write_status(self._phase, self._overhead_ms, self._fault)
+
+
+def _door(url: str, access: Access, options: LoadOptions) -> tuple[str, Client]:
+    """Return the host of `url` and a client of it, whose requests time out before they run out of connections."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    wanted = min(math.ceil(1.5 * options.rate * options.deadline_s) + _SPARE_CONNECTIONS, _MAX_CONNECTIONS)
+    port = parts.port or (443 if secure else 80)
+    tls = access.context() if secure else None
+    return parts.netloc, Client(parts.hostname or "", port, tls=tls, max_connections=wanted)
+
+
+def _follower(options: LoadOptions) -> Follower | None:
+    if not options.candidate_url:
+        return None
+    return Follower(Path(options.split), taken_file(Path(options.split).parent, options.worker))
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

@@ -71,14 +71,18 @@ class Ledger:
         failure: str,
         checks: Mapping[str, bool],
         scores: Mapping[str, float | str],
+        *,
+        sent_to: Arm | None = None,
     ) -> None:
         """End it. `failure` is "" for a 2xx answer; an exchange without an end never came back whole.
 
-        Its arm is the one that its headers name, whole or not. `checks` and `scores` are as in `Sample`.
+        Its arm is `sent_to`, where the load chose one, else the one that its headers name, whole or not. `checks`
+        and `scores` are as in `Sample`.
         """
         end_s = exchange.end_ns / 1e9 if exchange.end_ns else time.monotonic()
         response_s = end_s - self._start_s - arrival.at_s
-        arm = _ARMS.get(exchange.headers.get(self._arm_header) or exchange.headers.get(_ROUTED_ARM, ""))
+        named = exchange.headers.get(self._arm_header) or exchange.headers.get(_ROUTED_ARM, "")
+        arm = sent_to or _ARMS.get(named)
         self._counts.ended += 1
         self._counts.timeouts += failure == TIMEOUT
         self._counts.errors += bool(failure)

@@ -21,6 +21,7 @@ from harness.model.evidence import Evidence
 from harness.model.objective import Against, Measure, Objective
 from harness.model.plan import StagePlan
 from harness.model.system import System
+from harness.model.target import Auth
 from harness.paths import share_root
 from harness.ports import LoadHealth
 
@@ -48,8 +49,14 @@ class LocustLoad:
         seed: int,
         rate: float,
         max_seconds: float,
+        candidate_url: str = "",
+        split: Path | None = None,
+        auth: Auth | None = None,
     ) -> None:
-        """Send nothing yet; `stack_json` is read at the start."""
+        """Send nothing yet; `stack_json` is read at the start.
+
+        With `candidate_url` the load splits itself, by the order in the file `split`; `auth` lets it in.
+        """
         self._system, self._stack_json, self._out = system, stack_json, out
         scenario, traffic = system.scenario, system.traffic
         self._late_ms = max(_LATE_MS, _LATE_SHARE * tightest_latency_ms(system.objectives))
@@ -73,6 +80,9 @@ class LocustLoad:
             bounds_s=traffic.bounds_s or LoadOptions.bounds_s,
             interval_s=_SHORT_INTERVAL_S if plan.look_s <= _SHORT_INTERVAL_S else _INTERVAL_S,
             late_s=self._late_ms / 1e3,
+            candidate_url=candidate_url,
+            split=str(split or ""),
+            auth=auth or Auth(),
         )
         self._locust: Process | None = None
         self._stopped = False
@@ -86,7 +96,7 @@ class LocustLoad:
         Path(self._options.evidence).mkdir(parents=True, exist_ok=True)
         options_file = Path(self._options.evidence) / "load-options.json"
         options_file.write_text(encode_options(self._options), encoding="utf-8")
-        environment = _environment(options_file)
+        environment = _environment(options_file, self._options.auth.variables)
         log = self._out / "logs" / "load.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         self._locust = start(self._command(), env=environment, cwd=self._out, log=log)
@@ -169,11 +179,15 @@ class LocustLoad:
                 os.kill(status.pid, number)
 
 
-def _environment(options_file: Path) -> dict[str, str]:
-    """Return a clean environment (no LOCUST_* of the user's) with this very package on the path."""
+def _environment(options_file: Path, variables: Sequence[str]) -> dict[str, str]:
+    """Return a clean environment (no LOCUST_* of the user's) with this very package on the path.
+
+    `variables` are those that hold the secrets of the load: they travel here, and in no file.
+    """
     paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
     return {
         **clean_environment(),
+        **{name: os.environ[name] for name in variables if name in os.environ},
         OPTIONS_VARIABLE: str(options_file),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }

@@ -3,13 +3,15 @@
 import ipaddress
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from harness.model.errors import SpecError
+from harness.model.evidence import Arm
 from harness.model.system import Score
+from harness.model.target import Auth, BasicAuth, HeaderAuth, Secret, TlsFiles
 
 MAX_REQUESTS = 5_000_000  # a bound on every run's count, whatever rate and seconds say
 DEFAULT_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -24,7 +26,9 @@ class LoadOptions:
 
     `url` is scheme://host:port. `prefix` names the signals (`<prefix>.latency`). `evidence` is the folder of
     interval records and status. A request sent more than `late_s` after its time counts as late. Addresses
-    other than loopback are refused unless `remote`.
+    other than loopback are refused unless `remote`. With `candidate_url` the load splits itself: `url` is the
+    baseline's then, and the order in the file `split` says which sessions go to the candidate. `auth` says where
+    the secrets lie that let the load in.
     """
 
     url: str
@@ -48,6 +52,9 @@ class LoadOptions:
     worker: int = 0
     workers: int = 1
     remote: bool = False
+    candidate_url: str = ""
+    split: str = ""
+    auth: Auth = field(default_factory=Auth)
 
     @property
     def deadline_s(self) -> float:
@@ -64,16 +71,22 @@ class LoadOptions:
         """Where the generator says how it is; the first worker's has the plain name."""
         return Path(self.evidence) / (f"load-status-{self.worker}.json" if self.worker else "load-status.json")
 
+    @property
+    def urls(self) -> Mapping[Arm | None, str]:
+        """Where requests go: by arm where the load splits itself, else to the one address (None)."""
+        return {Arm.BASELINE: self.url, Arm.CANDIDATE: self.candidate_url} if self.candidate_url else {None: self.url}
+
     def check(self) -> None:
         """Raise SpecError for options that would load a stranger, or without bound."""
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SpecError(f"the load's address is no URL: {self.url!r}", mend="give http://HOST:PORT")
-        if not self.remote and not _is_loopback(parts.hostname):
-            raise SpecError(
-                f"load goes to loopback addresses only, found {parts.hostname}",
-                mend="name a deployed target by --target; its stack.json then says remote: true",
-            )
+        for url in self.urls.values():
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise SpecError(f"the load's address is no URL: {url!r}", mend="give http://HOST:PORT")
+            if not self.remote and not _is_loopback(parts.hostname):
+                raise SpecError(
+                    f"load goes to loopback addresses only, found {parts.hostname}",
+                    mend="name a deployed target by --target; its stack.json then says remote: true",
+                )
         if self.rate * self.seconds > MAX_REQUESTS:
             raise SpecError(
                 f"{self.rate:g} req/s for {self.seconds:g} s exceeds {MAX_REQUESTS} requests",
@@ -90,16 +103,29 @@ def read_options(path: Path) -> LoadOptions:
     """Return the options in the file `path`; SpecError when they are none, or unbounded."""
     try:
         raw = cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))
-        known = {field.name for field in fields(LoadOptions)}
+        known = {one.name for one in fields(LoadOptions)}
         values = {name: value for name, value in raw.items() if name in known}
         values["bounds_s"] = tuple(values.get("bounds_s", DEFAULT_BOUNDS_S))
         values["options"] = tuple((str(k), str(v)) for k, v in values.get("options", ()))
         values["scores"] = tuple(Score(**score) for score in values.get("scores", ()))
+        values["auth"] = _auth(values.get("auth") or {})
         options = LoadOptions(**values)
     except (OSError, ValueError, TypeError) as error:
         raise SpecError(f"load options cannot be read: {error}", where=str(path)) from error
     options.check()
     return options
+
+
+def _auth(raw: Mapping[str, Any]) -> Auth:
+    header = cast("dict[str, Any] | None", raw.get("header"))
+    basic = cast("dict[str, Any] | None", raw.get("basic"))
+    return Auth(
+        header=HeaderAuth(name=header["name"], prefix=header["prefix"], value=Secret(**header["value"]))
+        if header
+        else None,
+        basic=BasicAuth(user=basic["user"], password=Secret(**basic["password"])) if basic else None,
+        tls=TlsFiles(**raw.get("tls", {})),
+    )
 
 
 def _is_loopback(host: str) -> bool:
