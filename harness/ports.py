@@ -69,7 +69,10 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterState:
-    """What the router says of itself. `limit` is in basis points of 10,000 buckets."""
+    """What the router says of itself. `limit` is in basis points of 10,000 buckets.
+
+    A router that checks no arms says that both are up; one without a lease never says that it is held.
+    """
 
     limit: int
     lease_held: bool
@@ -78,9 +81,15 @@ class RouterState:
 
 
 class Router(Protocol):
-    """The one thing that moves traffic; only the driver holds it."""
+    """The one thing that moves traffic; only the driver holds it.
 
+    `sticky`: raising the limit never moves a user out of the candidate. `returns_alone`: all traffic is back on the
+    baseline by itself, within seconds, when the driver dies or freezes.
+    """
+
+    name: str
     sticky: bool
+    returns_alone: bool
 
     def read(self) -> RouterState:
         """Ask the router itself; EnvironmentProblem when it does not answer."""
@@ -91,7 +100,10 @@ class Router(Protocol):
         ...
 
     def hold_lease(self) -> None:
-        """Begin to hold the lease: while held, candidate traffic is allowed; it ends with the process."""
+        """Begin to hold the lease: while held, candidate traffic is allowed; it ends with the process.
+
+        Does nothing where traffic does not return alone: there only the next driver takes it back.
+        """
         ...
 
     def drop_lease(self) -> None: ...

@@ -1,8 +1,15 @@
 """HAProxy as the router: a limit in a map, changed by the runtime API, and the driver's lease.
 
-The rendered configuration keeps these names: backends `baseline`, `candidate` and `lease`, each with one server of
-the same name; a map file with the key `candidate`, whose value is the limit in 0..10000; an admin socket at level
-admin. See the router template of each system.
+The configuration keeps these names: backends `baseline`, `candidate` and `lease`, each with one server of the same
+name; a map file with the key `candidate`, whose value is the limit in 0..10000; an admin socket at level admin, as a
+file or on a TCP port. See the router template of each system.
+
+| parameter | meaning |
+|---|---|
+| `admin` | path of the admin socket, or HOST:PORT |
+| `map_file` | where the map lies, if it can be written from here: then the share outlives a reload and a restart |
+| `map_name` | what HAProxy calls the map (its path there); "" finds the one map that has the key |
+| `lease_port`, `lease_host` | where the driver answers HAProxy's check; without a port traffic does not return alone |
 """
 
 import os
@@ -18,6 +25,8 @@ from harness.ports import RouterState
 BUCKETS = 10_000
 KEY = "candidate"
 _VALUE = re.compile(r'found=yes.*\bvalue="(?P<value>[^"]*)"')
+_MAP = re.compile(r"^-?\d+ \((?P<name>[^)]+)\)", re.MULTILINE)
+_TCP = re.compile(r"(?P<host>[^/]+):(?P<port>\d{1,5})")
 _RUNNING = "2"  # srv_op_state of a server that is up
 _TIMEOUT_S = 3.0
 _LONGEST_SOCKET_PATH = 100
@@ -27,59 +36,83 @@ _LEASE_SEEN_S = 5.0
 class AdminSocket:
     """HAProxy's runtime API."""
 
-    def __init__(self, path: Path) -> None:
-        """Use the socket at `path`."""
-        self.path = path
+    def __init__(self, address: Path | str) -> None:
+        """Use the socket file at `address`, or HOST:PORT."""
+        self.address = str(address)
+        self._tcp = _TCP.fullmatch(self.address)
 
     def command(self, line: str) -> str:
         """Send one command and return the answer; EnvironmentProblem when HAProxy does not answer."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(_TIMEOUT_S)
-                _connect(connection, self.path)
+            with self._connected() as connection:
                 connection.sendall(line.encode() + b"\n")
                 chunks: list[bytes] = []
                 while chunk := connection.recv(65536):
                     chunks.append(chunk)
         except OSError as error:
-            msg = f"the router does not answer on {self.path}: {error.strerror or error}"
+            msg = f"the router does not answer on {self.address}: {error.strerror or error}"
             raise EnvironmentProblem(msg, mend="read the router's log") from error
         return b"".join(chunks).decode()
+
+    def _connected(self) -> socket.socket:
+        if self._tcp:
+            return socket.create_connection((self._tcp["host"], int(self._tcp["port"])), timeout=_TIMEOUT_S)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_TIMEOUT_S)
+            _connect(connection, Path(self.address))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
 
 class HAProxyRouter:
     """Moves traffic by one number in HAProxy's map."""
 
+    name = "haproxy"
     sticky = True
 
-    def __init__(self, socket: Path, map_file: Path, map_name: str, lease_port: int) -> None:
-        """Use the admin socket; `map_name` is how HAProxy calls the map, `map_file` where it is on disk."""
-        self._admin = AdminSocket(socket)
+    def __init__(
+        self,
+        admin: Path | str,
+        map_file: Path | None = None,
+        map_name: str = "",
+        lease_port: int | None = None,
+        *,
+        lease_host: str = "127.0.0.1",
+    ) -> None:
+        """Talk to nobody yet. The parameters are those of the module's table."""
+        self._admin = AdminSocket(admin)
         self._map_file = map_file
         self._map_name = map_name
-        self._lease_port = lease_port
+        self._lease_at = (lease_host, lease_port) if lease_port else None
         self._lease: Lease | None = None
+        self.returns_alone = self._lease_at is not None
 
     def read(self) -> RouterState:
         """Ask HAProxy for the limit and the state of its servers."""
         up = self._servers_up()
         return RouterState(
             limit=self._limit(),
-            lease_held=up["lease"],
+            lease_held=up["lease"] and self.returns_alone,
             candidate_up=up["candidate"],
             baseline_up=up["baseline"],
         )
 
     def set_limit(self, limit: int) -> None:
-        """Set the limit on disk, then in the running router, and read it back.
+        """Set the limit on disk, where that is in reach, then in the running router, and read it back.
 
-        Raises ValueError outside 0..10000, EnvironmentProblem when HAProxy does not take it.
+        Raises ValueError outside 0..10000, EnvironmentProblem when HAProxy does not take it. A router that is away
+        leaves nothing behind that a restart would raise: the disk then only ever takes a 0.
         """
         if not 0 <= limit <= BUCKETS:
             msg = f"a limit lies in 0..{BUCKETS}, found {limit}"
             raise ValueError(msg)
+        if limit:
+            self._limit()
         self._write_map(limit)
-        answer = self._admin.command(f"set map {self._map_name} {KEY} {limit}").strip()
+        answer = self._admin.command(f"set map {self._map()} {KEY} {limit}").strip()
         found = self._limit()  # a refused value is answered with the same blank as success
         if found != limit:
             msg = f"the router was told limit {limit} and has {found}" + (f": {answer}" if answer else "")
@@ -87,14 +120,17 @@ class HAProxyRouter:
 
     def hold_lease(self) -> None:
         """Begin to hold the lease and wait until HAProxy has seen it; EnvironmentProblem when it does not."""
+        if self._lease_at is None:
+            return
+        host, port = self._lease_at
         if self._lease is None:
-            self._lease = Lease(self._lease_port)
+            self._lease = Lease(port, host)
         deadline = time.monotonic() + _LEASE_SEEN_S
         while not self._servers_up()["lease"]:
             if time.monotonic() > deadline:
                 self.drop_lease()
-                msg = f"the router did not see the lease on port {self._lease_port} within {_LEASE_SEEN_S:g} s"
-                raise EnvironmentProblem(msg, mend="read the router's log; something may block loopback ports")
+                msg = f"the router did not see the lease on port {port} within {_LEASE_SEEN_S:g} s"
+                raise EnvironmentProblem(msg, mend=f"read the router's log; it must reach {host}:{port}")
             time.sleep(0.02)
 
     def drop_lease(self) -> None:
@@ -103,11 +139,22 @@ class HAProxyRouter:
             self._lease.drop()
             self._lease = None
 
+    def _map(self) -> str:
+        """Return HAProxy's name of the map; without one given, that of the only map with the key."""
+        if not self._map_name:
+            names: list[str] = _MAP.findall(self._admin.command("show map"))
+            having = [name for name in names if _VALUE.search(self._admin.command(f"get map {name} {KEY}"))]
+            if len(having) != 1:
+                msg = f"the router has {len(having)} maps with the key {KEY!r}, expected one"
+                raise EnvironmentProblem(msg, mend=f"the map file must have the line `{KEY} 0`, or name the map")
+            self._map_name = having[0]
+        return self._map_name
+
     def _limit(self) -> int:
-        answer = self._admin.command(f"get map {self._map_name} {KEY}")
+        answer = self._admin.command(f"get map {self._map()} {KEY}")
         match = _VALUE.search(answer)
         if match is None or not match["value"].isdigit():
-            msg = f"the router's map {self._map_name} has no usable key {KEY!r}: {answer.strip()!r}"
+            msg = f"the router's map {self._map()} has no usable key {KEY!r}: {answer.strip()!r}"
             raise EnvironmentProblem(msg, mend=f"the map file must have the line `{KEY} 0`")
         return int(match["value"])
 
@@ -121,12 +168,16 @@ class HAProxyRouter:
             name = row.get("be_name", "")
             if name in {"baseline", "candidate", "lease"} and not line.startswith("#"):
                 up[name] = up.get(name, False) or row.get("srv_op_state") == _RUNNING
+        if self._lease_at is None:
+            up.setdefault("lease", False)
         if missing := {"baseline", "candidate", "lease"} - up.keys():
             msg = f"the router has no backend {', '.join(sorted(missing))}"
             raise EnvironmentProblem(msg, mend="the router's configuration must keep the names of the template")
         return up
 
     def _write_map(self, limit: int) -> None:
+        if self._map_file is None:
+            return
         draft = self._map_file.with_name(f".{self._map_file.name}.{os.getpid()}")
         try:
             draft.write_text(f"{KEY} {limit}\n", encoding="ascii")

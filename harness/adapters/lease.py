@@ -14,15 +14,15 @@ _ANSWER = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\
 
 
 class Lease:
-    """Answers on 127.0.0.1:`port` from a thread until dropped."""
+    """Answers on `host`:`port` from a thread until dropped; a router on another machine needs a host that it reaches."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         """Begin to answer; EnvironmentProblem when the port is taken."""
         self._closing = threading.Event()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # checks leave TIME_WAIT behind
         try:
-            self._socket.bind(("127.0.0.1", port))
+            self._socket.bind((host, port))
             self._socket.listen(16)
         except OSError as error:
             self._socket.close()

@@ -31,6 +31,8 @@ class PlainRouter:
     lease: bool = False
     refusals: int = 0
     sticky: bool = True
+    name: str = "plain"
+    returns_alone: bool = True
     history: list[int] = field(default_factory=list[int])
 
     def read(self) -> RouterState:

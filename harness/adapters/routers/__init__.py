@@ -1,0 +1,1 @@
+"""Routers besides HAProxy's: see docs/routers.md for what each promises."""
