@@ -2,7 +2,10 @@
 
 import io
 import socket
+import ssl
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
@@ -18,19 +21,38 @@ class NoAnswer(Exception):
     """The peer spoke, but gave no whole answer."""
 
 
-def get(address: str, path: str, *, within_s: float) -> tuple[int, str]:
-    """Return (status, text) of http://`address``path`; no redirect is followed and no proxy asked.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. Header names are lower case; of several alike the last one counts."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+def get(
+    address: str,
+    path: str,
+    *,
+    within_s: float,
+    headers: Sequence[tuple[str, str]] = (),
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """Return the answer of http://`address``path`, https with `tls`; no redirect is followed and no proxy asked.
 
     OSError when nobody answers, TimeoutError among them when the answer is not whole `within_s` seconds after
     the call, however steadily its bytes come; NoAnswer when it is cut short, no HTTP or too long.
     """
     until_s = time.monotonic() + within_s
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=within_s) as connection:
+    host = host.strip("[]")
+    with socket.create_connection((host, int(port)), timeout=within_s) as plain:
+        connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
         asked = f"GET {quote(path, safe=_AS_WRITTEN)} HTTP/1.1\r\nHost: {address}\r\n"
+        asked += "".join(f"{name}: {value}\r\n" for name, value in headers)
         asked += "Accept: */*\r\nConnection: close\r\n\r\n"
         connection.sendall(asked.encode())
-        with HTTPResponse(cast("socket.socket", _Readable(connection, until_s))) as answer:
+        with connection, HTTPResponse(cast("socket.socket", _Readable(connection, until_s))) as answer:
             try:
                 return _whole(answer)
             except HTTPException as error:
@@ -38,7 +60,7 @@ def get(address: str, path: str, *, within_s: float) -> tuple[int, str]:
                 raise NoAnswer(msg) from error
 
 
-def _whole(answer: HTTPResponse) -> tuple[int, str]:
+def _whole(answer: HTTPResponse) -> Answer:
     answer.begin()
     body = answer.read(MOST_BYTES + 1)
     if len(body) > MOST_BYTES:
@@ -47,7 +69,8 @@ def _whole(answer: HTTPResponse) -> tuple[int, str]:
     if answer.length:
         msg = f"the answer was cut off, {answer.length} bytes short"
         raise NoAnswer(msg)
-    return answer.status, body.decode("utf-8", "replace")
+    headers = {name.lower(): value for name, value in answer.getheaders()}
+    return Answer(answer.status, headers, body.decode("utf-8", "replace"))
 
 
 class _Readable:

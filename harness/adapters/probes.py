@@ -3,15 +3,17 @@
 import re
 import secrets
 import socket
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from harness.adapters.http_question import NoAnswer, get
+from harness.adapters.http_question import Answer, NoAnswer, get
+from harness.adapters.remote_access import Access
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.system import Check, Health, Service, System
 from harness.ports import Clock, Stack
@@ -22,13 +24,18 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One thing to ask of one address. `secret` is the password of a redis service."""
+    """One thing to ask of one address. `secret` is the password of a redis service; `access` lets an HTTP one in.
+
+    `tls` is set where the address is asked by https.
+    """
 
     signal: str
     address: str
     how: Health | Check
     arm: Arm | None = None
     secret: str = ""
+    access: Access = field(default_factory=Access)
+    tls: ssl.SSLContext | None = None
 
 
 class Asker:
@@ -57,14 +64,25 @@ class Asker:
 
     def _http_problem(self, question: Question) -> str:
         how = question.how
-        url = f"http://{question.address}{how.path}"
-        status, text = get(question.address, how.path, within_s=self._timeout)
+        url = f"{'https' if question.tls else 'http'}://{question.address}{how.path}"
+        found = self.answer(question)
+        status, text = found.status, question.access.hide(found.text)
         if status not in how.statuses:
             wanted = "/".join(str(status) for status in how.statuses)
             return f"GET {url}: {status}, expected {wanted}: {text[:160]}"
         if how.body and not re.search(how.body, text):
             return f"GET {url}: the body does not match {how.body!r}: {text[:160]}"
         return ""
+
+    def answer(self, question: Question) -> Answer:
+        """Return the whole answer to an HTTP question. Raises OSError or NoAnswer."""
+        return get(
+            question.address,
+            question.how.path,
+            within_s=self._timeout,
+            headers=question.access.headers,
+            tls=question.tls,
+        )
 
     def _redis_problem(self, question: Question) -> str:
         host, port = _host_port(question.address)
