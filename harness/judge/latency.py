@@ -25,10 +25,10 @@ class LatencyTrial:
     1 - quantile, minus that above T, and never less than nothing. Two equal arms satisfy it whatever
     drifts, and however wrong the past is.
 
-    Pass. Over all judged intervals that both arms served, the upper bound of the candidate's quantile lies
-    within (1 + margin) times the lower bound of the baseline's (each wrong with half the chance that
-    `confidence` leaves). Every interval has the same weight n_c n_b / (n_c + n_b) in both arms, so that latency
-    which drifts on both is the same mixture in both.
+    Pass. Over all judged intervals that both arms served, the upper bound of the ratio of the quantiles lies
+    within 1 + margin. Every interval has the same weight n_c n_b / (n_c + n_b) in both arms, so that latency
+    which drifts on both is the same mixture in both. The bounds of the two quantiles, each at `confidence`, are
+    put together as the limits of two independent estimates (Zou and Donner 2008): their distances add in squares.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -107,22 +107,33 @@ class LatencyTrial:
         """Judge what was counted so far."""
         if not (self._candidate.n and self._baseline.n):
             return missing(look, "no interval in which both arms served", fatal=False)
-        error = (1 - self._terms.confidence) / 2
         candidate, baseline = self._candidate.quantile(self._level), self._baseline.quantile(self._level)
-        low_c, high_c = self._candidate.bracket(self._level, error)
-        low_b, high_b = self._baseline.bracket(self._level, error)
         estimate = 100 * (candidate / baseline - 1) if candidate and baseline else None
-        highest = high_c / low_b if high_c and low_b else None
-        lowest = low_c / high_b if low_c and high_b else 0.0
+        lowest, highest = self._ratio_bounds(candidate, baseline)
         status, reason = self._decide(candidate, baseline, highest)
         return Finding(
             status=status,
             reason=reason,
             estimate=estimate,
-            interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest else None,
+            interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest is not None else None,
             n=self._n,
             needed=self._needed(estimate, highest) if status is Status.INCONCLUSIVE else None,
         )
+
+    def _ratio_bounds(self, candidate: float | None, baseline: float | None) -> tuple[float, float | None]:
+        """Return bounds of the ratio of the arms' quantiles; 0 and None where too little is known."""
+        if candidate is None or baseline is None:
+            return 0.0, None
+        error = 1 - self._terms.confidence
+        low_c, high_c = self._candidate.bracket(self._level, error)
+        low_b, high_b = self._baseline.bracket(self._level, error)
+        ratio = math.log(candidate / baseline)
+        lowest, highest = 0.0, None
+        if low_c and high_b:
+            lowest = math.exp(ratio - math.hypot(math.log(low_c / candidate), math.log(high_b / baseline)))
+        if high_c and low_b:
+            highest = math.exp(ratio + math.hypot(math.log(high_c / candidate), math.log(low_b / baseline)))
+        return lowest, highest
 
     def _decide(self, candidate: float | None, baseline: float | None, highest: float | None) -> tuple[Status, str]:
         name, margin = f"p{100 * self._level:g}", self._terms.threshold

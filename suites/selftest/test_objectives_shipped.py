@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from judge_streams import vouched
 
 from harness import spec
-from harness.judge import Judge
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.objective import Measure
 from harness.model.status import Status
@@ -52,7 +52,7 @@ def latencies(source: Source, arm: Arm, at: int, slow_percent: float, beyond_s: 
 
 def judged(records: Sequence[Evidence], id_: str) -> dict[str, Status]:
     """Judge `records` by the shipped objectives; return the statuses of one id by source."""
-    judge = Judge(SYSTEM.objectives, PLAN)
+    judge = vouched(*SYSTEM.objectives, plan=PLAN)
     judge.observe(records)
     newest = max((record.end_s for record in records), default=0.0)
     found = judge.look(at=newest, stage="50", final=False)
