@@ -14,7 +14,7 @@ _ANSWER = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\
 
 
 class Lease:
-    """Answers on `host`:`port` from a thread until dropped; a router on another machine needs a host that it reaches."""
+    """Answers on `host`:`port`, which the router must reach, from a thread until dropped."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         """Begin to answer; EnvironmentProblem when the port is taken."""
