@@ -1,0 +1,499 @@
+"""Edges and words of the judge that no other test looks at: each is here because a line could be changed unseen."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from judge_streams import events, latencies, objective_of, plan_of
+
+from harness.judge.bets import Counts
+from harness.judge.blocks import ERROR_SCALES, LATENCY_SCALES, BlockContest
+from harness.judge.buckets import Buckets
+from harness.judge.contest import SCORES, TAIL_BETS, BinaryContest, OrdinalContest
+from harness.judge.difference import LatencyDifference, Noise, ShareDifference
+from harness.judge.dispersion import LongRunVariance, binary_score, ordinal_score
+from harness.judge.finding import Finding, Terms
+from harness.judge.gating import Gating
+from harness.judge.increments import Frame, Key, Reading, increment
+from harness.judge.latency import FinestLatencyTrial
+from harness.judge.pairing import Intervals, Pairing
+from harness.judge.pool import Pool, Seat
+from harness.judge.ratio import RatioTrial
+from harness.model.calibration import Dispersion
+from harness.model.evidence import Arm, Evidence, Kind, Source
+from harness.model.objective import Against, Measure, Objective, Severity
+from harness.model.plan import RollbackOn
+from harness.model.status import Status
+from harness.model.system import Signal
+
+pytestmark = pytest.mark.selftest
+
+B, C = Arm.BASELINE, Arm.CANDIDATE
+ERRORS = Signal(name="query.error", bad="req", total="req")
+LATENCY = Signal(name="query.latency", histogram="took", scale=0.5)
+MEMORY = Signal(name="memory", gauge="rss", scale=2.0)
+
+
+def key(use: str, **labels: str) -> Key:
+    """Return a series' key: its use and its labels as they come."""
+    return use, tuple(labels.items())
+
+
+def errors(at: float, bad: float, total: float, **labels: str) -> Frame:
+    """Return a scrape of two counters of "i:1"."""
+    return Frame(at, {key(use, instance="i:1", **labels): n for use, n in (("bad", bad), ("total", total))})
+
+
+def took(at: float, counts: Mapping[str, float], **labels: str) -> Frame:
+    """Return a scrape of cumulative buckets by `le`."""
+    return Frame(at, {key("bucket", instance="i:1", le=le, **labels): n for le, n in counts.items()})
+
+
+def joined(*frames: Frame) -> Frame:
+    """Return one scrape with the series of all."""
+    return Frame(frames[0].at, {k: v for frame in frames for k, v in frame.values.items()})
+
+
+TWO = joined(errors(10, 3, 50), Frame(10, {key("bad", instance="i:2"): 4.0, key("total", instance="i:2"): 60.0}))
+BARE = Frame(10, {key("bad", code="500"): 4.0, key("total"): 60.0})
+NONE = {"100": 0.0, "+Inf": 0.0}
+
+
+@pytest.mark.parametrize(
+    "before, now, signal, reading, reason",
+    [
+        (None, errors(10, 3, 50), ERRORS, Reading.FIRST, "counting starts with this scrape"),
+        (errors(10, 3, 50), errors(10, 4, 60), ERRORS, Reading.DUPLICATE, "the scrape of 10.000 came again"),
+        (errors(10, 3, 50), errors(9, 4, 60), ERRORS, Reading.BACKWARD,
+         "the scrape of 9.000 came after the one of 10.000"),
+        (None, errors(10, -1, -2), ERRORS, Reading.MALFORMED, "a counter below 0: total{instance=i:1}"),
+        (None, errors(10, math.nan, 2), ERRORS, Reading.STALE, "nan in bad{instance=i:1}"),
+        (None, errors(10, 1.1e18, 2), ERRORS, Reading.MALFORMED, "1.1e+18 in bad{instance=i:1}"),
+        (None, errors(10, 0, 1e18), ERRORS, Reading.FIRST, "counting starts with this scrape"),
+        (TWO, Frame(11, {key("total", instance="i:1"): 60.0, key("total", instance="i:2"): 60.0}), ERRORS,
+         Reading.GONE, "series gone: bad{instance=i:1}"),
+        (errors(10, 3, 50), errors(13, 3, 50), ERRORS, Reading.LATE, "3.0 s between two scrapes, 1 s is usual"),
+        (errors(10, 3, 50), errors(12, 3, 50), ERRORS, Reading.OK, ""),
+        (TWO, joined(errors(11, 0, 0), Frame(11, {key("bad", instance="i:2"): 0.0, key("total", instance="i:2"): 1.0})),
+         ERRORS, Reading.RESET, "counters of i:1, i:2 began anew"),
+        (BARE, Frame(11, {key("bad", code="500"): 0.0, key("total"): 1.0}), ERRORS, Reading.RESET,
+         "counters of the instance began anew"),
+        (TWO, joined(errors(11, 3, 0), Frame(11, {key("bad", instance="i:2"): 0.0, key("total", instance="i:2"): 6e1})),
+         ERRORS, Reading.RESET, "counters of i:1, i:2 fell, but not bad{instance=i:1}: the interval is left out"),
+        (errors(10, 1, 50, __name__="req", code="500"), errors(11, 2, 7, __name__="req", code="500"), ERRORS,
+         Reading.RESET, "counters of i:1 fell, but not req{instance=i:1, code=500}: the interval is left out"),
+        (errors(10, 0, 50), errors(11, 9, 53), ERRORS, Reading.MALFORMED,
+         "9 violations of 3 units between two scrapes"),
+        (errors(10, 0, 50), errors(11, 3, 53), ERRORS, Reading.OK, ""),
+        (took(1, NONE), took(2, {"100": 6.0, "+Inf": 5.0}), LATENCY, Reading.MALFORMED,
+         "buckets that do not add up: a wider one grew by less than a narrower one"),
+        (took(1, {"100": 0.0}), took(2, {"100": 6.0}), LATENCY, Reading.MISSING, "missing buckets: only le = 100"),
+        (took(1, {"100": 0.0, "200": 0.0}), took(2, {"100": 6.0, "200": 6.0}), LATENCY, Reading.MISSING,
+         "missing buckets: only le = 100, 200"),
+        (joined(took(1, NONE, r="a"), took(1, {"200": 0.0, "+Inf": 0.0}, r="b")),
+         joined(took(2, NONE, r="a"), took(2, {"200": 0.0, "+Inf": 0.0}, r="b")), LATENCY, Reading.MISSING,
+         "missing buckets: le = 100, 200 of one series and not of another"),
+        (took(1, {"100": 0.0, "1e2": 0.0}, r="a"), took(2, {"100": 1.0, "1e2": 2.0}, r="a"), LATENCY, Reading.DUPLICATE,
+         "the bucket le = 100 came twice: instance=i:1, r=a"),
+        (took(1, {"": 0.0}, r="a"), took(2, {"": 1.0}, r="a"), LATENCY, Reading.MALFORMED,
+         "a bucket without `le`: instance=i:1, r=a"),
+        (Frame(1, {key("bucket", r="a"): 0.0}), Frame(2, {key("bucket", r="a"): 0.0}), LATENCY, Reading.MALFORMED,
+         "a bucket without `le`: r=a"),
+        (took(1, {"a lot": 0.0}), took(2, {"a lot": 1.0}), LATENCY, Reading.MALFORMED, "a bucket with le = a lot"),
+    ],
+)  # fmt: skip
+def test_what_two_scrapes_are_is_told_in_full(
+    before: Frame | None, now: Frame, signal: Signal, reading: Reading, reason: str
+):
+    """At a usual pace of one second; where nothing is wrong, nothing is said."""
+    made = increment(signal, C, before, now, pace_s=1.0)
+    assert (made.reading, made.reason) == (reading, reason)
+    assert made.record is None or made.record.note == reason
+
+
+def test_a_pace_is_known_only_where_it_is_told():
+    """Four seconds between two scrapes: late at a pace of 1.5 s, nothing at an unknown one; so is 1.3 s at 0.5 s."""
+    assert increment(ERRORS, C, errors(10, 0, 5), errors(14, 0, 6), pace_s=1.5).reading is Reading.LATE
+    assert increment(ERRORS, C, errors(10, 0, 5), errors(14, 0, 6)).reading is Reading.OK
+    assert increment(ERRORS, C, errors(10, 0, 5), errors(11.3, 0, 6), pace_s=0.5).reading is Reading.LATE
+
+
+def test_a_record_between_two_scrapes_is_whole():
+    """Of counters, of one bucket beside the overflow, and of a gauge; a histogram wins over a gauge."""
+    common = {"source": Source.PROMETHEUS, "arm": C}
+    made = increment(ERRORS, C, errors(10, 0, 5), errors(11, 2, 9))
+    assert made.record == Evidence(kind=Kind.EVENTS, signal="query.error", start_s=10, end_s=11, n=4, bad=2, **common)
+    made = increment(LATENCY, C, took(1, {"0.5": 1.0, "+Inf": 4.0}), took(2, {"0.5": 1.0, "+Inf": 7.0}))
+    whole = {"n": 3, "bounds": (0.25,), "counts": (0, 3)}
+    assert made.record == Evidence(kind=Kind.HISTOGRAM, signal="query.latency", start_s=1, end_s=2, **whole, **common)
+    both = Signal(name="query.latency", histogram="took", gauge="rss", scale=0.5)
+    assert (
+        increment(both, C, took(1, {"0.5": 1.0, "+Inf": 4.0}), took(2, {"0.5": 1.0, "+Inf": 7.0})).record == made.record
+    )
+    rates = Signal(name="query.error", bad="req", total="req", gauge="rss")
+    assert increment(rates, C, errors(10, 0, 5), errors(11, 2, 9)).record.kind is Kind.EVENTS
+    made = increment(MEMORY, C, None, Frame(3, {key("gauge"): 2.5}))
+    assert made.record == Evidence(kind=Kind.GAUGE, signal="memory", start_s=3, end_s=3, value=5.0, **common)
+
+
+def test_a_scrape_without_any_series_is_no_counter_below_zero():
+    """Nothing was exposed yet: counting starts; later, everything is gone."""
+    assert increment(ERRORS, C, None, Frame(1, {})).reading is Reading.FIRST
+    assert increment(ERRORS, C, errors(1, 0, 1), Frame(2, {})).reading is Reading.GONE
+
+
+def at(arm: Arm, start_s: float, length_s: float = 1.0, **changes: object) -> Evidence:
+    """Return an interval of events."""
+    return events("q.error", arm, start_s, 10, 1, end_s=start_s + length_s, **changes)
+
+
+@pytest.mark.parametrize(
+    "one, other, paired",
+    [((0.0, 1.0), (0.6, 1.0), True), ((0.0, 1.0), (0.61, 1.0), False), ((0.0, 1.0), (2.9, 5.0), True),
+     ((0.0, 5.0), (2.9, 1.0), True), ((0.0, 5.0), (3.1, 1.0), False), ((0.0, 0.0), (0.005, 0.0), True),
+     ((0.0, 0.0), (0.007, 0.0), False), ((-0.6, 1.0), (0.0, 1.0), True)],
+)  # fmt: skip
+def test_partners_start_within_six_tenths_of_the_longer_interval(
+    one: tuple[float, float], other: tuple[float, float], *, paired: bool
+):
+    """Readings without a length within 6 ms; whichever arm comes first, the baseline is told first."""
+    for first, second in ((B, C), (C, B)):
+        pairing = Pairing()
+        records = {first: at(first, *one), second: at(second, *other)}
+        assert pairing.add(records[first]) == []
+        assert pairing.add(records[second]) == ([(records[B], records[C])] if paired else [])
+
+
+def test_the_nearest_partner_is_taken_and_only_once():
+    """Of two that are near enough; the other one waits for its own."""
+    pairing = Pairing()
+    near, far = at(B, 0.5), at(B, 0.0)
+    assert pairing.add(far) + pairing.add(near) == []
+    candidates = [at(C, 0.45), at(C, 0.4)]
+    assert [pairing.add(candidate) for candidate in candidates] == [[(near, candidates[0])], [(far, candidates[1])]]
+    assert pairing.add(at(C, 0.42)) == []
+
+
+@pytest.mark.parametrize("arm", [B, C])
+def test_the_oldest_of_sixty_five_that_wait_is_handed_back_alone(arm: Arm):
+    """By its start, though it came last."""
+    pairing = Pairing()
+    for start in range(64):
+        assert pairing.add(at(arm, float(start))) == []
+    oldest = at(arm, -5.0)
+    assert pairing.add(oldest) == [(oldest, None) if arm is B else (None, oldest)]
+
+
+def test_a_record_without_an_arm_is_no_partner():
+    """It is refused in words."""
+    with pytest.raises(ValueError, match=r"^q\.error: a comparison with the baseline needs the arm of every record$"):
+        Pairing().add(events("q.error", None, 0.0, 10))
+
+
+@pytest.mark.parametrize("length_s, as_it_is", [(0.99, True), (0.98, False), (3.0, True)])
+def test_what_is_as_long_as_a_judging_interval_stays_as_it_is(length_s: float, *, as_it_is: bool):
+    """Within a hundredth; what is shorter waits for the next interval to begin."""
+    intervals = Intervals(1.0)
+    assert intervals.add(at(B, 0.0, length_s)) == []
+    assert len(intervals.add(at(C, 0.0, length_s))) == as_it_is
+
+
+def test_a_judging_interval_is_the_sum_of_what_lay_in_it():
+    """Counts are added and the last end is kept, also where the longest came first; a pair of a later one ends it."""
+    intervals = Intervals(10.0)
+    bounds = np.array([0.01, 0.02])
+    pieces = [(20.0, 5.0, [0.005, 0.015]), (21.0, 1.0, [0.03, 0.005]), (29.9, 0.05, [0.015])]
+    for start, length, seconds in pieces:
+        for arm in Arm:
+            assert intervals.add(latencies("q", arm, start, seconds, bounds, end_s=start + length)) == []
+    lone = at(B, 25.0)
+    assert intervals.add(lone) == []
+    assert intervals.add(latencies("q", B, 30.0, [], bounds)) == []
+    ((baseline, candidate),) = intervals.add(latencies("q", C, 30.0, [], bounds))
+    for arm, record in ((B, baseline), (C, candidate)):
+        whole = latencies("q", arm, 20.0, [0.005, 0.015, 0.03, 0.005, 0.015], bounds, end_s=29.95)
+        assert record == whole
+        assert record.counts == (2, 2, 1)
+
+
+@pytest.mark.parametrize("who", [B, C])
+def test_either_arms_stage_ends_a_judging_interval(who: Arm):
+    """The pair before is handed on, as it was."""
+    intervals = Intervals(10.0)
+    first = {arm: at(arm, 20.0, stage="10") for arm in Arm}
+    later = {arm: at(arm, 21.0, stage="50" if arm is who else "10") for arm in Arm}
+    ready = [pair for record in (*first.values(), *later.values()) for pair in intervals.add(record)]
+    assert ready == [(first[B], first[C])]
+
+
+def test_bounds_that_change_within_a_judging_interval_are_refused():
+    """Whichever of its records has others."""
+    intervals = Intervals(10.0)
+    for start, bound in ((20.0, 0.01), (21.0, 0.02)):
+        for arm in Arm:
+            intervals.add(latencies("q", arm, start, [0.001], np.array([bound])))
+    intervals.add(latencies("q", B, 30.0, [], np.array([0.02])))
+    with pytest.raises(ValueError, match=r"^q: the bucket bounds changed during the run$"):
+        intervals.add(latencies("q", C, 30.0, [], np.array([0.02])))
+
+
+def terms_of(objective: Objective, mode: RollbackOn, alpha: float = 0.01, **changes: object) -> Terms:
+    """Return an objective's terms in an uncalibrated run."""
+    gate = Gating(mode=mode, calibration=None, why="it is new")
+    return Terms(
+        **{"objective": objective, "plan": plan_of(), "source": Source.CLIENT, "threshold": objective.threshold,
+           "alpha": alpha, "gating": gate, **changes}
+    )  # fmt: skip
+
+
+POINT = objective_of(Measure.RATIO, "q.error", 1, "points", against=Against.BASELINE)
+P90 = objective_of(Measure.QUANTILE, "q.latency", 50, "%", against=Against.BASELINE, quantile=0.9)
+
+
+def seat(log_e: float, alpha: float = 0.01, mode: RollbackOn = RollbackOn.DIFFERENCE, **changes: object) -> Seat:
+    """Return a comparison that has brought so much evidence."""
+    terms = terms_of(replace(POINT, **changes), mode, alpha)
+    trial = RatioTrial(terms)
+    if mode is RollbackOn.DIFFERENCE:
+        trial.difference = SimpleNamespace(log_e=log_e)
+    return Seat(terms=terms, trial=trial, signals=("q.error",))
+
+
+def named(*seats: Seat) -> list[bool]:
+    """Return whose finding fails by the pool."""
+    pool = Pool(seats)
+    pool.settle()
+    passing = Finding(status=Status.PASS, reason="shown", needed=7)
+    return [pool.named(one, passing).status is Status.FAIL for one in seats]
+
+
+def test_the_pool_fails_at_one_over_the_sum_of_the_parts_of_alpha():
+    """One alone at its own alarm, and a hair below; two of equal parts that are each at the sum's alarm."""
+    alarm = -math.log(0.01)
+    assert named(seat(alarm)) == [True]
+    assert named(seat(math.nextafter(alarm, 0))) == [False]
+    assert named(seat(-math.log(0.03), 0.01), seat(-math.log(0.03) + 0.001, 0.02)) == [True, True]
+    assert named(seat(-math.log(0.03), 0.01), seat(-math.log(0.03) - 0.001, 0.02)) == [False, False]
+
+
+def test_the_pool_names_who_carries_a_tenth_of_the_evidence_or_would_convince_alone():
+    """Beside one that is far beyond the alarm."""
+    strong = -math.log(0.02) + 1
+    tenth = strong - math.log(9)
+    assert named(seat(strong), seat(tenth + 0.001)) == [True, True]
+    assert named(seat(strong), seat(tenth - 0.001)) == [True, False]
+    assert named(seat(20.0), seat(math.log(20))) == [True, True]
+    assert named(seat(20.0), seat(math.nextafter(math.log(20), 0))) == [True, False]
+    assert named(seat(20.0, 0.001), seat(-5.0, 0.009)) == [True, False]
+
+
+def test_the_pool_weighs_evidence_by_the_parts_of_alpha():
+    """A hundredth of the weight needs a hundred times the evidence; a tenth of the average is of the weighted one."""
+    alarm = -math.log(0.1)
+    assert named(seat(alarm + math.log(100) - 0.001, 0.001), seat(-50.0, 0.099)) == [False, False]
+    assert named(seat(alarm + math.log(100) + 0.001, 0.001), seat(-50.0, 0.099)) == [True, False]
+    assert named(seat(2.9, 0.005), seat(2.5, 0.095)) == [False, True]
+
+
+def test_only_guardrails_that_ask_for_any_difference_are_pooled():
+    """Shown alone, or held to a margin alone: no part, and no share of alpha."""
+    alarm = -math.log(0.01)
+    assert named(seat(alarm), seat(99.0, severity=Severity.INFO)) == [True, False]
+    assert named(seat(alarm), seat(99.0, mode=RollbackOn.EXCESS)) == [True, False]
+    assert named() == []
+    assert named(seat(99.0, mode=RollbackOn.ABSOLUTE)) == [False]
+
+
+def test_once_named_the_guilty_stay_and_nobody_joins_them():
+    """The first alarm is what the bound speaks of."""
+    first, second = seat(9.0), seat(-9.0)
+    pool = Pool([first, second])
+    pool.settle()
+    first.trial.difference.log_e, second.trial.difference.log_e = -9.0, 9.0
+    pool.settle()
+    passing = Finding(status=Status.PASS, reason="shown", estimate=1.0, interval=(0.0, 2.0), n=3, needed=7)
+    assert pool.named(second, passing) is passing
+    words = "shown; worse than the baseline beyond chance: over all comparisons, looks and stages together "
+    words += "this happens to an equal release with a chance of at most 2.0 %"
+    assert pool.named(first, passing) == replace(passing, status=Status.FAIL, reason=words, needed=None)
+
+
+def test_a_latency_in_the_pool_is_the_finer_of_the_two_that_came():
+    """Alone in it."""
+    terms = terms_of(P90, RollbackOn.DIFFERENCE)
+    trial = FinestLatencyTrial(terms)
+    trial.judged.difference = SimpleNamespace(log_e=99.0)
+    assert named(Seat(terms=terms, trial=trial, signals=("q.latency",))) == [True]
+    trial.observe(latencies("q.latency.fine", B, 0.0, [0.01]))
+    trial.judged.difference = SimpleNamespace(log_e=0.0)
+    assert named(Seat(terms=terms, trial=trial, signals=("q.latency",))) == [False]
+
+
+KNOWN = Dispersion(objective="it", source="client", contest=0.4, level=0.3, intervals=960, informative=960)
+
+
+def test_noise_tempers_by_the_level_that_is_judged_and_classes_by_all():
+    """Each G in its place; unknown noise tempers nothing."""
+    noise = Noise(KNOWN)
+    assert float(noise.phi(0.1, 30, 60)) == pytest.approx(1 + 1.5 * 0.3 * 0.1 * 0.9 * 30 * 60 / 90)
+    assert noise.contest_g == 0.4
+    assert (float(Noise(None).phi(0.1, 30, 60)), Noise(None).contest_g) == (1.0, 0.0)
+    assert (Noise(None).measuring, Noise(None, measuring=True).measuring) == (False, True)
+
+
+def test_noise_is_measured_only_where_both_arms_serve_the_same():
+    """From the counts at the level; a gap leaves no neighbours in either of the two."""
+    counts = Counts(7, 30, 2, 60)
+    still, noise, expected = Noise(KNOWN), Noise(None, measuring=True), LongRunVariance()
+    for one in (still, noise):
+        one.measure_level(counts)
+        one.contest.update(1.0, 0.5)
+        one.measure_level(Counts(9, 30, 0, 60))
+    expected.update(*binary_score(7, 30, 2, 60))
+    expected.update(*binary_score(9, 30, 0, 60))
+    assert (still.level.intervals, noise.level.intervals) == (0, 2)
+    assert float(noise.level.value) == pytest.approx(float(expected.value))
+    noise.gap()
+    expected.gap()
+    noise.measure_level(counts)
+    expected.update(*binary_score(7, 30, 2, 60))
+    assert float(noise.level.value) == pytest.approx(float(expected.value))
+    one, other = LongRunVariance(), LongRunVariance()
+    for variance in (one, other):
+        variance.update(1.0, 0.5)
+    other.gap()
+    noise.contest.update(1.0, 0.5)
+    other.update(1.0, 0.5)
+    assert float(noise.contest.value) == pytest.approx(float(other.value))
+
+
+@pytest.mark.parametrize("mode", list(RollbackOn))
+def test_a_shares_difference_is_bet_on_as_the_run_gates(mode: RollbackOn):
+    """Tempered bets, blocks, or nothing; measured in any case."""
+    gate = Gating(mode=mode, calibration=None, why="")
+    noise = Noise(KNOWN, measuring=True)
+    difference = ShareDifference(gate, noise)
+    bets, blocks = BinaryContest(), BlockContest()
+    for _ in range(20):
+        counts, share = Counts(3, 30, 1, 40), np.asarray(0.04)
+        difference.update(counts, share)
+        bets.update(counts, p_b=share, phi=Noise(KNOWN).phi(0.04, 30, 40))
+        blocks.update(counts)
+    wanted = {RollbackOn.DIFFERENCE: float(bets.log_e), RollbackOn.BLOCKS: float(blocks.log_e)}
+    assert difference.log_e == pytest.approx(wanted.get(mode))
+    assert noise.level.intervals == 20
+
+
+FINE = np.array([0.005, 0.01, 0.014, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2])
+
+
+def _seconds(rng: np.random.Generator, n: int, slower: float = 1.0) -> np.ndarray:
+    return 0.02 * slower * np.exp(0.6 * rng.standard_normal(n))
+
+
+def _thresholds(past: Buckets, levels: Sequence[float]) -> list[int]:
+    """Return the index of the bound nearest, in ratio, to each of the past's quantiles."""
+    return [int(np.argmin(np.abs(np.log(np.array(past.bounds) / past.quantile(level))))) for level in levels]
+
+
+def _shares(
+    mode: RollbackOn, level: float, bounds: np.ndarray, *, rounds: int = 40, measuring: bool = False
+) -> tuple[LatencyDifference, Noise, list[tuple[np.ndarray, np.ndarray, Buckets]]]:
+    """Feed a latency's difference intervals of a slower candidate; return also their latencies and the past of each."""
+    rng = np.random.default_rng(4)
+    noise = Noise(KNOWN, measuring=measuring)
+    difference = LatencyDifference(Gating(mode=mode, calibration=None, why=""), noise, level)
+    past, seen = Buckets(), []
+    past.add(latencies("q", B, 0.0, _seconds(rng, 300), bounds))
+    for second in range(rounds):
+        slow, usual = _seconds(rng, 25, 1.15), _seconds(rng, 40)
+        candidate, baseline = latencies("q", C, second, slow, bounds), latencies("q", B, second, usual, bounds)
+        difference.update(candidate, baseline, past)
+        seen.append((slow, usual, copy.deepcopy(past)))
+        past.add(baseline)
+    return difference, noise, seen
+
+
+def _above_by_hand(slow: np.ndarray, usual: np.ndarray, past: Buckets, level: float) -> tuple[Counts, np.ndarray]:
+    (mark,) = _thresholds(past, [level])
+    counts = Counts(int((slow > past.bounds[mark]).sum()), 25, int((usual > past.bounds[mark]).sum()), 40)
+    return counts, np.asarray((past.above()[mark] + 1 - level) / (past.n + 1))
+
+
+@pytest.mark.parametrize("level", [0.99, 0.95])
+def test_a_tails_difference_is_the_share_above_its_past_quantile(level: float):
+    """From p99 on; below it only where the buckets can't tell p50, p90 and p99 apart."""
+    bounds = FINE if level == 0.99 else np.array([0.02, 0.07])
+    difference, _, seen = _shares(RollbackOn.DIFFERENCE, level, bounds)
+    bets = BinaryContest(bets=TAIL_BETS)
+    for slow, usual, past in seen:
+        counts, share = _above_by_hand(slow, usual, past, level)
+        bets.update(counts, p_b=share, phi=Noise(KNOWN).phi(float(share), 25, 40))
+    # Below p99 the classes, which were never told, are averaged in at an e-value of 1.
+    logs = [float(bets.log_e)] + ([0.0] if level == 0.95 else [])
+    assert abs(float(bets.log_e)) > 0.01
+    assert difference.log_e == pytest.approx(math.log(np.mean(np.exp(logs))))
+
+
+@pytest.mark.parametrize("measuring", [False, True])
+def test_a_bodys_difference_is_bet_on_by_classes(*, measuring: bool):
+    """Between the past p50, p90 and p99; their noise is measured from the same counts."""
+    difference, noise, seen = _shares(RollbackOn.DIFFERENCE, 0.95, FINE, measuring=measuring)
+    bets, contest, level = OrdinalContest(), LongRunVariance(), LongRunVariance()
+    for slow, usual, past in seen:
+        marks = _thresholds(past, [0.5, 0.9, 0.99])
+        edges = [0.0, *(past.bounds[mark] for mark in marks), math.inf]
+        counts_c, counts_b = (np.diff([float((x <= edge).sum()) for edge in edges]) for x in (slow, usual))
+        exceed = (past.above()[marks] + 20 * np.array([0.5, 0.1, 0.01])) / (past.n + 20)
+        phi = OrdinalContest.tempering(0.4, exceed, np.asarray(25.0), np.asarray(40.0))
+        bets.update(counts_c, counts_b, exceed=exceed, phi=phi)
+        contest.update(*ordinal_score(counts_c, counts_b, SCORES))
+        counts, _ = _above_by_hand(slow, usual, past, 0.95)
+        level.update(*binary_score(counts.bad_c, counts.n_c, counts.bad_b, counts.n_b))
+    # The share above the quantile, which was never told, is averaged in at an e-value of 1.
+    assert difference.log_e == pytest.approx(math.log((math.exp(float(bets.log_e)) + 1) / 2))
+    assert (noise.contest.intervals, noise.level.intervals) == ((40, 40) if measuring else (0, 0))
+    if measuring:
+        assert float(noise.contest.value) == pytest.approx(float(contest.value))
+        assert float(noise.level.value) == pytest.approx(float(level.value))
+
+
+@pytest.mark.parametrize("level, levels", [(0.95, (0.95, 0.5)), (0.99, (0.99,))])
+def test_by_blocks_a_latency_is_its_quantiles_share_and_the_medians(level: float, levels: tuple[float, ...]):
+    """The median's with scales of its own; not for a tail."""
+    difference, noise, seen = _shares(RollbackOn.BLOCKS, level, FINE)
+    blocks = [BlockContest(scales=LATENCY_SCALES if one == 0.5 else ERROR_SCALES) for one in levels]
+    for slow, usual, past in seen:
+        for one, block in zip(levels, blocks, strict=True):
+            block.update(_above_by_hand(slow, usual, past, one)[0])
+    assert difference.log_e == pytest.approx(math.log(np.mean([math.exp(float(block.log_e)) for block in blocks])))
+    assert noise.contest.intervals == 0
+
+
+@pytest.mark.parametrize("mode", [RollbackOn.EXCESS, RollbackOn.ABSOLUTE])
+def test_held_to_a_margin_a_latency_has_no_difference_but_its_noise_is_measured(mode: RollbackOn):
+    """Both kinds of noise for a body, the level's alone for a tail."""
+    difference, noise, _ = _shares(mode, 0.95, FINE, measuring=True)
+    assert difference.log_e is None
+    assert (noise.contest.intervals, noise.level.intervals) == (40, 40)
+    _, noise, _ = _shares(mode, 0.99, FINE, measuring=True)
+    assert (noise.contest.intervals, noise.level.intervals) == (0, 40)
+
+
+def test_beyond_the_buckets_a_share_is_counted_above_the_last_bound_and_kept_inside():
+    """The past p95 in the overflow; shares of nothing and of nearly all are kept within 0.00001 and 0.97."""
+    for seconds, share, mark in (([0.5] * 99 + [0.001], 0.97, 1), ([0.001] * 10**6, 1e-5, 0)):
+        past = Buckets()
+        past.add(latencies("q", B, 0.0, seconds, np.array([0.01, 0.1])))
+        noise = Noise(None)
+        difference = LatencyDifference(Gating(mode=RollbackOn.DIFFERENCE, calibration=None, why=""), noise, 0.999999)
+        candidate = latencies("q", C, 1.0, [0.5, 0.05, 0.001], np.array([0.01, 0.1]))
+        baseline = latencies("q", B, 1.0, [0.05] * 4, np.array([0.01, 0.1]))
+        difference.update(candidate, baseline, past)
+        bets = BinaryContest(bets=TAIL_BETS)
+        bets.update(Counts(1, 3, 0, 4) if mark else Counts(2, 3, 4, 4), p_b=np.asarray(share))
+        assert difference.log_e == pytest.approx(float(bets.log_e))
