@@ -3,6 +3,7 @@
 from harness.spec.calibration import CALIBRATION_FILE, calibration_text, load_calibrations
 from harness.spec.candidates import load_drill, load_release
 from harness.spec.find import find_drill, find_release, find_system
+from harness.spec.flags import flags_text
 from harness.spec.folder import load_system, validate
 from harness.spec.policy import apply_policy
 from harness.spec.published import json_schemas
@@ -17,6 +18,7 @@ __all__ = [
     "find_drill",
     "find_release",
     "find_system",
+    "flags_text",
     "json_schemas",
     "load_calibrations",
     "load_drill",

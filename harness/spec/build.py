@@ -199,7 +199,12 @@ def scenario(spec: ScenarioSpec) -> Scenario:
 def flag(name: str, spec: FlagSpec) -> Flag:
     """Return one feature flag."""
     return Flag(
-        name=name, rollout=spec.rollout, target=spec.target, strategy=spec.strategy, depends=tuple(spec.depends)
+        name=name,
+        rollout=spec.rollout,
+        target=spec.target,
+        strategy=spec.strategy,
+        depends=tuple(spec.depends),
+        description=spec.description,
     )
 
 

@@ -5,29 +5,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.model.errors import SpecError
+from harness.planning.flags import cycle
 from harness.spec.document import Document, Key, shown
 from harness.spec.problems import suggestion, unknown
 from harness.spec.references import Scope, scope_of
-from harness.spec.schema import DrillFile, FlagsFile, NativeSpec, ReleaseFile, ServiceSpec, SystemFile
-
-
-def cycle(graph: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return one cycle of `graph` as its names in order, the first repeated at the end; empty where none is."""
-    done: set[str] = set()
-
-    def walk(name: str, trail: list[str]) -> list[str]:
-        if name in trail:
-            return [*trail[trail.index(name) :], name]
-        if name in done:
-            return []
-        for parent in graph.get(name, ()):
-            found = walk(parent, [*trail, name])
-            if found:
-                return found
-        done.add(name)
-        return []
-
-    return next((found for name in graph if (found := walk(name, []))), list[str]())
+from harness.spec.schema import DrillFile, NativeSpec, ReleaseFile, ServiceSpec, SystemFile
 
 
 def check_services(document: Document, system: SystemFile, root: Path) -> Iterator[SpecError]:
@@ -99,8 +81,8 @@ def _template(document: Document, key: Key, path: Path, scope: Scope) -> Iterato
         yield SpecError(message, where=f"{shown(path)}:{offset + 1}", mend=mend)
 
 
-def check_traffic(document: Document, system: SystemFile, flags: FlagsFile | None) -> Iterator[SpecError]:
-    """The entry, the gateway, Prometheus, the flags and the latency bounds."""
+def check_traffic(document: Document, system: SystemFile) -> Iterator[SpecError]:
+    """The entry, the gateway, Prometheus and the latency bounds."""
     traffic, services = system.traffic, system.services
     for key, address in (("entry", traffic.entry), ("metrics_service", traffic.metrics_service)):
         if address:
@@ -114,12 +96,6 @@ def check_traffic(document: Document, system: SystemFile, flags: FlagsFile | Non
             f"found `{traffic.gateway}`, which runs once, expected a service that runs for each arm",
             mend="add `per_arm: true` to it",
         )
-    declared = flags.flags if flags else {}
-    if traffic.feature and traffic.feature not in declared:
-        yield unknown(document, ("traffic", "feature"), traffic.feature, declared, "flags of flags.json")
-    for name in traffic.flags:
-        if name not in declared:
-            yield unknown(document, ("traffic", "flags", name), name, declared, "flags of flags.json")
     bounds = traffic.latency_bounds_ms
     for index, (low, high) in enumerate(pairwise(bounds)):
         if low >= high:
@@ -153,21 +129,6 @@ def _signals(document: Document, system: SystemFile) -> Iterator[SpecError]:
             yield document.problem(
                 key, f"found no `{lacking}`, expected both `bad` and `total`", mend=f"add `{lacking}`"
             )
-
-
-def check_flags(document: Document, flags: FlagsFile) -> Iterator[SpecError]:
-    """Parents exist, and no flag depends on itself by any way."""
-    for name, flag in flags.flags.items():
-        for index, parent in enumerate(flag.depends):
-            if parent not in flags.flags:
-                yield unknown(document, ("flags", name, "depends", index), parent, flags.flags, "flags")
-    turn = cycle({name: flag.depends for name, flag in flags.flags.items()})
-    if turn:
-        yield document.problem(
-            ("flags", turn[0], "depends"),
-            f"found the cycle {' -> '.join(turn)}, expected parents before children",
-            mend="drop one of these dependencies",
-        )
 
 
 def check_defaults(document: Document, system: SystemFile, plans: Sequence[str], share: Path) -> Iterator[SpecError]:

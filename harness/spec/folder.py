@@ -13,9 +13,10 @@ from harness.model.system import System
 from harness.spec import build
 from harness.spec.calibration import CALIBRATION_FILE, calibration_problems
 from harness.spec.candidates import candidate_problems
-from harness.spec.crosscheck import check_defaults, check_flags, check_services, check_traffic
+from harness.spec.crosscheck import check_defaults, check_services, check_traffic
 from harness.spec.document import Document
 from harness.spec.find import no_system
+from harness.spec.flags import check_deployed, check_flags, flags_of
 from harness.spec.objectives import check_objectives, check_plans, check_scenario, stage_id
 from harness.spec.problems import Problems, first, read
 from harness.spec.references import scope_of
@@ -69,8 +70,9 @@ class _Folder:
         if self.system:
             document, system = self.system
             yield from check_services(document, system, self.root)
+            yield from check_traffic(document, system)
             if flags or not (self.root / "flags.json").exists():
-                yield from check_traffic(document, system, flags)
+                yield from check_deployed(document, system, flags)
             if rollout:
                 yield from check_defaults(document, system, list(rollout.plans), share)
             if self.objectives:
@@ -103,7 +105,7 @@ def load_system(root: Path) -> System:
         plans=tuple(build.plan(name, item) for name, item in folder.rollout[1].plans.items()),
         scenario=build.scenario(folder.scenarios[1].scenario),
         secrets=tuple(spec.secrets),
-        flags=tuple(build.flag(name, item) for name, item in folder.flags[1].flags.items()) if folder.flags else (),
+        flags=flags_of(folder.flags[1]) if folder.flags else (),
         default_plans=tuple(spec.default_plans.items()),
         prepare=tuple(spec.prepare),
         suites=tuple(spec.suites),
@@ -120,7 +122,8 @@ def validate(root: Path) -> list[SpecError]:
         if folder.rollout:
             plans = folder.rollout[1].plans
             stages = {stage_id(stage.id, stage.share) for plan in plans.values() for stage in plan.stages}
-        errors += requirement_problems(root, folder.system[1].services, plans)
+        flags = flags_of(folder.flags[1]) if folder.flags else ()
+        errors += requirement_problems(root, folder.system[1].services, plans, flags)
         if (root / CALIBRATION_FILE).exists():
             errors += calibration_problems(root / CALIBRATION_FILE, folder.system[1].name, root)
         errors += candidate_problems(root, scope_of(folder.system[1]), stages)

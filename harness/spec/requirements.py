@@ -1,11 +1,13 @@
 """What the conformance suites hold the services of a system to, as data: conformance.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.errors import SpecError
+from harness.model.system import Flag
 from harness.spec import build
+from harness.spec.flags import FlagRequirement, check_required, required_flag
 from harness.spec.inventory import Inventory
 from harness.spec.problems import Problems, first, read, unknown
 from harness.spec.schema import ConformanceFile, InventorySpec, PlanSpec, ServiceSpec
@@ -33,10 +35,11 @@ class PlanRequirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """Requirements by service and by plan; empty for a system without conformance.yaml."""
+    """Requirements by service, by plan and by flag; empty for a system without conformance.yaml."""
 
     services: Mapping[str, Requirement] = field(default_factory=dict[str, Requirement])
     plans: Mapping[str, PlanRequirement] = field(default_factory=dict[str, PlanRequirement])
+    flags: Mapping[str, FlagRequirement] = field(default_factory=dict[str, FlagRequirement])
 
     def of(self, service: str) -> Requirement:
         """Return what `service` must be; nothing where nothing is required."""
@@ -60,6 +63,7 @@ def load_requirements(root: Path) -> Requirements:
             name: PlanRequirement(covers=tuple(item.covers), percent=tuple(item.percent))
             for name, item in spec.plans.items()
         },
+        flags={name: required_flag(item) for name, item in spec.flags.items()},
     )
 
 
@@ -76,7 +80,7 @@ def _inventory(item: InventorySpec) -> Inventory:
 
 
 def requirement_problems(
-    root: Path, services: Mapping[str, ServiceSpec], plans: Mapping[str, PlanSpec]
+    root: Path, services: Mapping[str, ServiceSpec], plans: Mapping[str, PlanSpec], flags: Sequence[Flag]
 ) -> list[SpecError]:
     """Return everything that is wrong with conformance.yaml, where there is one."""
     if not (root / FILE).exists():
@@ -100,4 +104,4 @@ def requirement_problems(
             shares = ", ".join(f"{stage.share:g}" for stage in plan.stages)
             message = f"found {shares} in rollout.yaml, expected {', '.join(f'{share:g}' for share in item.percent)}"
             wrong.append(document.problem(("plans", name), message, mend="correct the stages of that plan"))
-    return wrong
+    return [*wrong, *check_required(document, spec, flags)]

@@ -367,11 +367,22 @@ class PlanRequirementSpec(Strict):
     covers: list[ObjectiveId] = []
 
 
+class FlagRequirementSpec(Strict):
+    """What flags.json must say of a flag, and the catalog ids that its cases prove."""
+
+    covers: list[ObjectiveId] = []
+    rollout: Percent | None = None
+    target: Percent | None = None
+    strategy: Literal["canary", "immediate"] | None = None
+    depends: list[Name] | None = None
+
+
 class ConformanceFile(File):
-    """conformance.yaml: requirements by service and by plan."""
+    """conformance.yaml: requirements by service, by plan and by flag."""
 
     services: dict[Name, RequirementSpec] = {}
     plans: dict[Name, PlanRequirementSpec] = {}
+    flags: dict[Name, FlagRequirementSpec] = {}
 
 
 KINDS: dict[str, type[File]] = {
