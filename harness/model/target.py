@@ -76,22 +76,32 @@ class DeployedRouter:
     """Who moves the target's traffic; `settings` are its kind's own, by name. Paths among them are absolute."""
 
     kind: str
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
 
-    def setting(self, name: str, default: str = "") -> str:
-        """Return one setting, `default` where the file does not say it."""
-        return dict(self.settings).get(name, default)
+    def text(self, name: str) -> str:
+        """Return one setting, "" where the file does not say it."""
+        found = dict(self.settings).get(name, "")
+        return found if isinstance(found, str) else " ".join(found)
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the words of a command, empty where the file does not say it."""
+        found = dict(self.settings).get(name, ())
+        return (found,) if isinstance(found, str) else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A deployed stack. Load goes to `entry`, or to the arms where the load splits itself; to nothing else."""
+    """A deployed stack. Load goes to `entry`, or to the arms where the load splits itself; to nothing else.
+
+    `flags` is the file of the live feature flags that are raised in step with the traffic, "" where none are.
+    """
 
     path: Path
     baseline: DeployedArm
     candidate: DeployedArm
     router: DeployedRouter
     entry: str = ""
+    flags: str = ""
     prometheus: DeployedPrometheus | None = None
     auth: Auth = Auth()
 

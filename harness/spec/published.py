@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.spec.schema import KINDS
-from harness.spec.target import TargetFile
+from harness.spec.target_schema import TargetFile
 
 _ALL = {**KINDS, "target": TargetFile}
 

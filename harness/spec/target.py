@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, StringConstraints
 
 from harness.model.errors import SpecError
 from harness.model.target import (
@@ -23,11 +22,7 @@ from harness.model.target import (
 )
 from harness.spec.document import Document, Key, read_document
 from harness.spec.problems import Problems, first, parse
-from harness.spec.schema import EnvName, File, HeaderName, Port, Strict, Text
-
-Url = Annotated[str, StringConstraints(pattern=r"^https?://")]
-Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z-]{0,20} ?$")]
-User = Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f\x7f]+$")]
+from harness.spec.target_schema import ArmSpec, AuthSpec, SecretSpec, TargetFile, TlsSpec
 
 _SECRETS: tuple[Key, ...] = tuple(
     (*base, *key)
@@ -38,95 +33,16 @@ _NAME_IT = "write {env: NAME} or {file: PATH}: a secret never stands in a target
 _INLINE = re.compile(r"://[^/?#]*@|-----BEGIN")  # a password in an address, a key in PEM
 
 
-class SecretSpec(Strict):
-    """Where a secret lies: {env: NAME} or {file: PATH}, never the secret itself."""
-
-    env: EnvName | None = None
-    file: Text | None = None
-
-
-class HeaderAuthSpec(Strict):
-    """A header that holds a secret, after `prefix` ("Bearer ")."""
-
-    name: HeaderName
-    value: SecretSpec
-    prefix: Prefix = ""
-
-
-class BasicAuthSpec(Strict):
-    """User and password by HTTP's Basic scheme."""
-
-    user: User
-    password: SecretSpec
-
-
-class TlsSpec(Strict):
-    """PEM files: whom to trust (`ca`), and for mTLS who we are (`cert` and `key`)."""
-
-    ca: Text | None = None
-    cert: Text | None = None
-    key: Text | None = None
-
-
-class AuthSpec(Strict):
-    """What lets one in: a header, Basic, TLS files, or several of them."""
-
-    header: HeaderAuthSpec | None = None
-    basic: BasicAuthSpec | None = None
-    tls: TlsSpec | None = None
-
-
-class ArmSpec(Strict):
-    """Where an arm answers by itself, and which version must be deployed there."""
-
-    url: Url
-    version: Text | None = None
-
-
-class PrometheusSpec(Strict):
-    """The target's Prometheus, with its own auth."""
-
-    url: Url
-    auth: AuthSpec | None = None
-
-
-class RouterSpec(Strict):
-    """Who moves the traffic. Which keys a kind takes: docs/remote.md."""
-
-    kind: Literal["client", "flags", "haproxy", "gateway_api", "istio"]
-    file: Text | None = None
-    flag: Text | None = None
-    admin: Text | None = None
-    map: Text | None = None
-    lease_port: Port | None = None
-    namespace: Text | None = None
-    route: Text | None = None
-    baseline: Text | None = None
-    candidate: Text | None = None
-    context: Text | None = None
-    kubeconfig: Text | None = None
-
-
-class TargetFile(File):
-    """A deployed target, for `rollgate gate SYSTEM --provider remote --target FILE`."""
-
-    baseline: ArmSpec
-    candidate: ArmSpec
-    router: RouterSpec
-    entry: Url | None = None
-    prometheus: PrometheusSpec | None = None
-    auth: AuthSpec | None = Field(default=None, description="shown to baseline, candidate and entry")
-
-
 # By kind: the keys that it needs, and those that it may have.
 _ROUTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "client": ((), ()),
     "flags": (("file",), ("flag",)),
-    "haproxy": (("admin",), ("map", "lease_port")),
+    "haproxy": (("admin",), ("map", "map_file", "lease")),
+    "nginx": (("file", "status_url", "check", "reload"), ()),
     "gateway_api": (("namespace", "route", "baseline", "candidate"), ("context", "kubeconfig")),
     "istio": (("namespace", "route", "baseline", "candidate"), ("context", "kubeconfig")),
 }
-_PATHS = ("file", "kubeconfig")
+_PATHS = ("file", "map_file", "kubeconfig")
 
 
 def load_target(path: Path) -> Target:
@@ -147,15 +63,14 @@ def load_target(path: Path) -> Target:
 
 def target_text(target: Target) -> str:
     """Return a target as the text of a target file: what a run keeps of it, without a user's comments."""
-    router = {"kind": target.router.kind, **dict(target.router.settings)}
-    if "lease_port" in router:
-        router["lease_port"] = int(router["lease_port"])  # pyright: ignore[reportArgumentType] - YAML's own number
+    settings = {name: value if isinstance(value, str) else list(value) for name, value in target.router.settings}
     told: dict[str, Any] = {
         "schema": 1,
         "baseline": _told(url=target.baseline.url, version=target.baseline.version),
         "candidate": _told(url=target.candidate.url, version=target.candidate.version),
         "entry": target.entry,
-        "router": router,
+        "router": {"kind": target.router.kind, **settings},
+        "flags": _told(file=target.flags),
         "auth": _told_auth(target.auth),
         "prometheus": target.prometheus and _told(url=target.prometheus.url, auth=_told_auth(target.prometheus.auth)),
     }
@@ -267,6 +182,9 @@ def _router(document: Document, spec: TargetFile) -> Iterator[SpecError]:
     if router.kind != "client" and not spec.entry:
         mend = f"add `entry: http://HOST:PORT`, where users reach the {router.kind} router"
         yield document.problem(("entry",), "missing, expected an address", mend=mend)
+    if router.kind == "flags" and spec.flags:
+        message = "found a file, expected none: with kind flags the flag itself is the router"
+        yield document.problem(("flags",), message, mend="drop `flags`")
     same = spec.baseline.url.rstrip("/") == spec.candidate.url.rstrip("/")
     if same and router.kind != "flags":
         message = "found the baseline's address again, expected another one"
@@ -275,18 +193,25 @@ def _router(document: Document, spec: TargetFile) -> Iterator[SpecError]:
 
 def _build(spec: TargetFile, path: Path) -> Target:
     router = spec.router.model_dump(exclude_none=True, exclude={"kind"})
-    settings = {name: _path(path, value) if name in _PATHS else str(value) for name, value in router.items()}
+    settings = {name: _setting(path, name, value) for name, value in router.items()}
     return Target(
         path=path,
         baseline=_arm(spec.baseline),
         candidate=_arm(spec.candidate),
         entry=(spec.entry or "").rstrip("/"),
+        flags=_path(path, spec.flags and spec.flags.file),
         router=DeployedRouter(kind=spec.router.kind, settings=tuple(settings.items())),
         prometheus=DeployedPrometheus(url=spec.prometheus.url.rstrip("/"), auth=_built_auth(spec.prometheus.auth, path))
         if spec.prometheus
         else None,
         auth=_built_auth(spec.auth, path),
     )
+
+
+def _setting(path: Path, name: str, value: str | list[str]) -> str | tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(value)
+    return _path(path, value) if name in _PATHS else value
 
 
 def _arm(spec: ArmSpec) -> DeployedArm:

@@ -26,7 +26,7 @@ auth:
   tls: {ca: ca.pem, cert: client.pem, key: client.key}
 """
 BAD = {
-    "no kind of ours": ("kind: client", "kind: nginx", "router.kind: found 'nginx', expected"),
+    "no kind of ours": ("kind: client", "kind: traefik", "router.kind: found 'traefik', expected"),
     "a key of another kind": (
         "kind: client",
         "kind: client, admin: a.sock",
@@ -83,7 +83,8 @@ def test_a_target_file_says_where_everything_is(tmp_path: Path):
     [
         "{kind: client}",
         "{kind: flags, file: flags.json, flag: fresh}",
-        "{kind: haproxy, admin: /run/haproxy/admin.sock, map: limits.map, lease_port: 9999}",
+        "{kind: haproxy, admin: /run/haproxy/admin.sock, map: limits.map, lease: 0.0.0.0:9999}",
+        "{kind: nginx, file: a.conf, status_url: 'http://127.0.0.1:9', check: [nginx, -t], reload: [reload, nginx]}",
         "{kind: gateway_api, namespace: shop, route: api, baseline: api-old, candidate: api-new, context: prod}",
     ],
 )
