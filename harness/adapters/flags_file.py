@@ -116,7 +116,7 @@ def parse(content: bytes | None) -> dict[str, float]:
     flags: dict[str, float] = {}
     for name, percent in cast("dict[str, object]", raw).items():
         if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 <= percent <= _FULL:
-            shown = type(percent).__name__ if isinstance(percent, dict | list) else repr(percent)[:40]
+            shown = repr(percent)[:40]
             msg = f"{name} is {shown}, expected a number in 0..100"
             raise ValueError(msg)
         flags[name] = float(percent)

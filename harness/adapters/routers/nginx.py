@@ -28,6 +28,7 @@ from harness.model.errors import EnvironmentProblem
 from harness.ports import RouterState
 
 BUCKETS = 10_000
+_OK = 200
 _ANSWER_S = 3.0
 _TAKEN_S = 5.0  # the longest wait for new workers
 _STEADY_S = 0.25  # old workers go on for 0.1 s beside the new ones: both must give the same answer for longer
@@ -124,7 +125,7 @@ class NginxRouter:
             msg = f"the router does not answer on {self._status_url}: {error}"
             raise EnvironmentProblem(msg, mend="start nginx, or read its error log") from error
         text = answer.text.strip()
-        if answer.status_code != httpx.codes.OK or not text.isdigit() or int(text) > BUCKETS:
+        if answer.status_code != _OK or not text.isdigit() or int(text) > BUCKETS:
             msg = f"{self._status_url} answers {answer.status_code} {text[:40]!r}, expected a limit in 0..{BUCKETS}"
             raise EnvironmentProblem(msg, mend="it must `return 200 $rollgate_limit`; see docs/routers.md")
         return int(text)
