@@ -110,17 +110,19 @@ class Asker:
 class StackProbes:
     """One record a service, arm and check, and one `restarts` record an arm, at each collection."""
 
-    def __init__(self, system: System, stack: Stack, clock: Clock) -> None:
-        """Probe every service of `system` that `stack` runs."""
+    def __init__(self, system: System, stack: Stack, clock: Clock, *, asked: Sequence[Question] | None = None) -> None:
+        """Probe every service of `system` that `stack` runs; with `asked` those alone, and count no exits."""
         self._stack = stack
         self._clock = clock
         self._asker = Asker()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe")
-        self._questions = questions(system, stack)
+        self._questions = questions(system, stack) if asked is None else tuple(asked)
+        self._counts_exits = asked is None
 
     def collect(self) -> Sequence[Evidence]:
         """Probe everything once, in parallel; never raises for a dead service."""
-        return [*self._pool.map(self._ask, self._questions), *self._exits()]
+        exits = self._exits() if self._counts_exits else []
+        return [*self._pool.map(self._ask, self._questions), *exits]
 
     def close(self) -> None:
         """End the threads."""

@@ -24,6 +24,7 @@ from harness.adapters.prometheus_series import (
     selectors,
 )
 from harness.adapters.prometheus_targets import TargetReport, check_targets, intervals, under_release
+from harness.adapters.remote_access import Access
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.system import Signal, System
 from harness.ports import Clock
@@ -52,15 +53,27 @@ class PrometheusMetrics:
     with the arm set: the candidate's own target down, or up without series that the baseline's has.
     """
 
-    def __init__(self, url: str, system: System, clock: Clock) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, url: str, system: System, clock: Clock, access: Access | None = None) -> None:
+        """Connect to nothing yet; `access` lets one in where the address wants that."""
+        access = access or Access()
         direct = urlsplit(url).hostname in _LOOPBACK  # never through a proxy of the environment
         session = requests.Session()
         session.trust_env = not direct
+        session.headers.update(access.headers)
+        if access.headers:
+            session.max_redirects = 0  # what lets one in here is shown to nobody else
+        if access.tls.ca:
+            session.verify = access.tls.ca
+        if access.tls.cert:
+            session.cert = (access.tls.cert, access.tls.key)
         connect: Any = prometheus_connect.PrometheusConnect
         self._queries: Any = connect(url, session=session, timeout=(_CONNECT_S, _READ_S), retry=Retry(0))
         limits = httpx.Timeout(_READ_S, connect=_CONNECT_S)
-        self._http = httpx.Client(base_url=url, timeout=limits, trust_env=not direct)
+        verify = access.context() if access.tls.ca or access.tls.cert else True
+        self._http = httpx.Client(
+            base_url=url, timeout=limits, trust_env=not direct, headers=access.headers, verify=verify
+        )
+        self._hide = access.hide
         self._system, self._clock = system, clock
         self._signals = [signal for signal in system.signals if selectors(signal)]
         self._frames: dict[tuple[str, Arm | None], Frame] = {}
@@ -100,7 +113,7 @@ class PrometheusMetrics:
     def _report(self, faults: Sequence[str], releases: Sequence[str]) -> Evidence:
         now = self._clock.now()
         ours = bool(faults)
-        note = first_words(faults if ours else releases)
+        note = self._hide(first_words(faults if ours else releases))
         return Evidence(
             kind=Kind.EVENTS, source=Source.PROMETHEUS, signal="metrics", unit=Unit.PROBE, start_s=now, end_s=now,
             arm=Arm.CANDIDATE if note and not ours else None, n=1, bad=int(ours), note=note,
