@@ -23,6 +23,9 @@ class ClientSplitRouter:
     generators then send everything to the baseline within a second.
     """
 
+    name = "client"
+    returns_alone = True
+
     def __init__(
         self, order_file: Path, *, sticky: bool = True, answers: Callable[[Arm], bool] = lambda _arm: True
     ) -> None:
