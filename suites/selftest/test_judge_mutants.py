@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,20 +11,20 @@ import numpy as np
 import pytest
 from judge_streams import events, latencies, objective_of, plan_of
 
-from harness.judge.bets import Counts
+from harness.judge.bets import Counts, Excess, PastRate
 from harness.judge.blocks import ERROR_SCALES, LATENCY_SCALES, BlockContest
 from harness.judge.buckets import Buckets
 from harness.judge.contest import SCORES, TAIL_BETS, BinaryContest, OrdinalContest
 from harness.judge.difference import LatencyDifference, Noise, ShareDifference
 from harness.judge.dispersion import LongRunVariance, binary_score, ordinal_score
-from harness.judge.finding import Finding, Terms
+from harness.judge.finding import Finding, Look, Terms, of
 from harness.judge.gating import Gating
 from harness.judge.increments import Frame, Key, Reading, increment
-from harness.judge.latency import FinestLatencyTrial
+from harness.judge.latency import FinestLatencyTrial, LatencyTrial
 from harness.judge.pairing import Intervals, Pairing
 from harness.judge.pool import Pool, Seat
-from harness.judge.ratio import RatioTrial
-from harness.model.calibration import Dispersion
+from harness.judge.ratio import RatioTrial, Standardised
+from harness.model.calibration import Calibration, Dispersion
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import RollbackOn
@@ -497,3 +498,242 @@ def test_beyond_the_buckets_a_share_is_counted_above_the_last_bound_and_kept_ins
         bets = BinaryContest(bets=TAIL_BETS)
         bets.update(Counts(1, 3, 0, 4) if mark else Counts(2, 3, 4, 4), p_b=np.asarray(share))
         assert difference.log_e == pytest.approx(float(bets.log_e))
+
+
+def _rollout(
+    slower: float, *, rounds: int, warm: int = 300, bounds: np.ndarray = FINE, seed: int = 8
+) -> tuple[list[Evidence], list[tuple[Evidence, Evidence]]]:
+    """Return a warm-up of the baseline and intervals of 25 requests of the candidate and 40 of the baseline."""
+    rng = np.random.default_rng(seed)
+    warmup = [latencies("q.latency", B, -5.0, _seconds(rng, warm), bounds, stage="warmup")]
+    pairs = [
+        (latencies("q.latency", C, at, _seconds(rng, 25, slower), bounds),
+         latencies("q.latency", B, at, _seconds(rng, 40), bounds))
+        for at in range(rounds)
+    ]  # fmt: skip
+    return warmup, pairs
+
+
+def _latency_trial(
+    warmup: Sequence[Evidence], pairs: Sequence[tuple[Evidence, Evidence]], *, calibrated: bool = False, **terms: object
+) -> Finding:
+    """Return what a latency trial of 50 % at p90 finds."""
+    made = Calibration(
+        system="it", plan="quick", made_at="", interval_s=1.0, load_rate=65.0, intervals=960, windows=10,
+        false_alarms=0, dispersions=(KNOWN,),
+    )  # fmt: skip
+    gate = Gating(mode=RollbackOn.EXCESS, calibration=made if calibrated else None, why="")
+    objective = terms.pop("objective", P90)
+    trial = LatencyTrial(terms_of(objective, RollbackOn.EXCESS, **{"gating": gate, **terms}))
+    for record in (*warmup, *(record for pair in pairs for record in pair)):
+        trial.observe(record)
+    return trial.find(Look(at=0.0, stage="50", final=True))
+
+
+class _ByHand:
+    """What a trial of 50 % at p90 must come to, interval by interval."""
+
+    def __init__(self, warmup: Sequence[Evidence], pairs: Sequence[tuple[Evidence, Evidence]], g: float = 0.0) -> None:
+        past, past_c = Buckets(2000.0), PastRate(prior_bad=0.1, prior_n=1.0)
+        self.candidate, self.baseline, self.excess, self.beyond = Buckets(), Buckets(), Excess(), Standardised()
+        for record in warmup:
+            past.add(record)
+        for candidate, baseline in pairs:
+            n_c, n_b = candidate.n, baseline.n
+            phi = 1 + 1.5 * g * 0.1 * 0.9 * n_c * n_b / (n_c + n_b)
+            self.candidate.add(candidate, worth=n_b / (n_c + n_b) / phi, phi=phi)
+            self.baseline.add(baseline, worth=n_c / (n_c + n_b) / phi, phi=phi)
+            if past.n >= 50:
+                bounds = np.array(past.bounds)
+                mark = int(np.argmin(np.abs(np.log(bounds / (1.5 * past.quantile(0.9))))))
+                self.threshold = bounds[mark]
+                counts = Counts(sum(candidate.counts[mark + 1 :]), n_c, sum(baseline.counts[mark + 1 :]), n_b)
+                p_b = (past.above()[mark] + 0.05) / (past.n + 1)
+                margin = max(0.0, past.share_above(self.threshold / 1.5) - p_b)
+                self.excess.update(counts, p_b=p_b, past_c=past_c.towards(p_b), margin=margin, phi=phi)
+                past_c.update(counts.bad_c, n_c)
+                self.beyond.add(counts)
+            past.add(baseline)
+        self.c, self.b = self.candidate.quantile(0.9), self.baseline.quantile(0.9)
+        (low_c, high_c), (low_b, high_b) = (arm.bracket(0.9, 0.01) for arm in (self.candidate, self.baseline))
+        self.low = self.high = None
+        if low_c and high_b:
+            self.low = self.c / self.b * math.exp(-math.hypot(math.log(self.c / low_c), math.log(high_b / self.b)))
+        if high_c and low_b:
+            self.high = self.c / self.b * math.exp(math.hypot(math.log(high_c / self.c), math.log(self.b / low_b)))
+
+    @property
+    def words(self) -> str:
+        """What is told of the arms."""
+        seen = self.beyond
+        return (
+            f"candidate's p90 {1000 * self.c:.3g} ms against the baseline's {1000 * self.b:.3g} ms "
+            f"({100 * (self.c / self.b - 1):+.0f} %); above each interval's threshold (the newest "
+            f"{1000 * self.threshold:.3g} ms): candidate {of(seen.bad_c, seen.n_c)}, baseline "
+            f"{of(seen.bad_b, seen.n_b)} in the same intervals"
+        )
+
+
+def _is_told(found: Finding, hand: _ByHand, rounds: int) -> None:
+    assert found.estimate == pytest.approx(100 * (hand.c / hand.b - 1))
+    low = -100.0 if hand.low is None else 100 * (hand.low - 1)
+    assert found.interval == pytest.approx((low, 100 * (hand.high - 1)))
+    assert found.n == 65 * rounds
+
+
+@pytest.mark.parametrize("g", [0.0, 0.3])
+def test_an_open_latency_is_told_with_its_bounds_and_what_it_still_needs(g: float):
+    """Neither within nor beyond: the bound of the ratio shrinks, as logarithms do, with the root of the requests."""
+    warmup, pairs = _rollout(1.15, rounds=14)
+    found, hand = _latency_trial(warmup, pairs, calibrated=g > 0), _ByHand(warmup, pairs, g)
+    _is_told(found, hand, 14)
+    assert hand.low is not None
+    shown = f"at most {100 * (hand.high - 1):+.0f} % is shown, the margin is 50 %"
+    assert (found.status, found.reason) == (Status.INCONCLUSIVE, f"{hand.words}: {shown}")
+    now, wanted = math.log(hand.high * hand.b / hand.c), math.log(1.5 * hand.b / hand.c)
+    assert found.needed == math.ceil(65 * 14 * ((now / wanted) ** 2 - 1))
+
+
+def test_a_latency_beyond_its_margin_has_no_number_of_requests_that_would_settle_it():
+    """The estimate lies at twice the baseline's; with little alpha nothing fails."""
+    warmup, pairs = _rollout(2.0, rounds=14)
+    found, hand = _latency_trial(warmup, pairs, alpha=1e-12), _ByHand(warmup, pairs)
+    _is_told(found, hand, 14)
+    assert (found.status, found.needed) == (Status.INCONCLUSIVE, None)
+
+
+def test_a_latency_within_its_margin_passes_in_words():
+    """A quicker candidate; passed also by a plan that never rolls back by comparison."""
+    warmup, pairs = _rollout(0.8, rounds=40)
+    found, hand = _latency_trial(warmup, pairs), _ByHand(warmup, pairs)
+    _is_told(found, hand, 40)
+    words = f"{hand.words}: shown at most {100 * (hand.high - 1):+.0f} %, within 50 %"
+    assert (found.status, found.reason, found.needed) == (Status.PASS, words, None)
+    gate = Gating(mode=RollbackOn.ABSOLUTE, calibration=None, why="")
+    assert _latency_trial(warmup, pairs, gating=gate) == found
+
+
+@pytest.mark.parametrize("g", [0.0, 0.3])
+def test_a_latency_fails_at_one_over_alpha_and_only_where_margins_roll_back(g: float):
+    """A hair of alpha on either side of the evidence."""
+    warmup, pairs = _rollout(2.5, rounds=14)
+    hand = _ByHand(warmup, pairs, g)
+    peak = float(hand.excess.peak)
+    assert peak > 1
+    found = _latency_trial(warmup, pairs, calibrated=g > 0, alpha=math.exp(1e-9 - peak))
+    assert (found.status, found.reason) == (Status.FAIL, f"{hand.words}: beyond the margin of 50 %")
+    below = _latency_trial(warmup, pairs, calibrated=g > 0, alpha=math.exp(-1e-9 - peak))
+    assert below.status is Status.INCONCLUSIVE
+    for mode in (RollbackOn.BLOCKS, RollbackOn.ABSOLUTE):
+        gate = Gating(mode=mode, calibration=None, why="")
+        assert _latency_trial(warmup, pairs, alpha=0.5, gating=gate).status is not Status.FAIL
+
+
+def test_the_highest_evidence_against_a_latency_is_kept():
+    """A bad beginning, and a good end."""
+    warmup, bad = _rollout(1.9, rounds=14)
+    _, good = _rollout(0.8, rounds=40, seed=9)
+    later = [tuple(replace(r, start_s=r.start_s + 100, end_s=r.end_s + 100) for r in pair) for pair in good]
+    hand = _ByHand(warmup, [*bad, *later])
+    assert float(hand.excess.log_e) < float(hand.excess.peak) - 1
+    alpha = math.exp(1e-9 - float(hand.excess.peak))
+    assert _latency_trial(warmup, [*bad, *later], alpha=alpha).status is Status.FAIL
+
+
+def test_few_latencies_bound_nothing_and_those_in_the_overflow_have_no_quantile():
+    """One interval; and a candidate whose p90 lies beyond the last bound."""
+    warmup, pairs = _rollout(1.0, rounds=1, warm=40)
+    few = [tuple(latencies("q.latency", r.arm, 0.0, [0.02] * 8, FINE) for r in pair) for pair in pairs]
+    found = _latency_trial(warmup, few)
+    assert found.reason == (
+        "candidate's p90 19.3 ms against the baseline's 19.3 ms (+0 %): too few requests for a bound, "
+        "the margin is 50 %"
+    )  # fmt: skip
+    assert (found.estimate, found.interval, found.n, found.needed) == (pytest.approx(0.0), None, 16, None)
+    slow = [(latencies("q.latency", C, 0.0, [0.5] * 25, FINE), pairs[0][1])]
+    found = _latency_trial(warmup, slow)
+    assert found.reason.startswith("candidate's p90 beyond the buckets against the baseline's ")
+    assert "%" not in found.reason.split(":")[0]
+    assert (found.status, found.estimate, found.interval) == (Status.INCONCLUSIVE, None, None)
+    stuck = [(pairs[0][0], latencies("q.latency", B, 0.0, [0.5] * 40, FINE))]
+    assert _latency_trial(warmup, stuck).estimate is None
+
+
+@pytest.mark.parametrize(
+    "quantile, warm, bet", [(0.9, 50, True), (0.9, 49, False), (0.99, 200, True), (0.99, 199, False)]
+)
+def test_a_latencys_threshold_wants_fifty_requests_or_two_in_the_tail(quantile: float, warm: int, *, bet: bool):
+    """Of the baseline's past, warm-up included; before that nothing is counted above it."""
+    warmup, pairs = _rollout(1.0, rounds=1, warm=warm)
+    objective = replace(P90, quantile=quantile)
+    found = _latency_trial(warmup, pairs, objective=objective)
+    assert ("above each interval's threshold" in found.reason) is bet
+    others = [replace(warmup[0], arm=C), replace(warmup[0], stage="smoke"), replace(warmup[0], stage="")]
+    assert "above each interval's threshold" not in _latency_trial(others, pairs, objective=objective).reason
+
+
+def test_a_threshold_beyond_the_last_bound_is_not_bet_on():
+    """The past p90 at 70 to 100 ms, the last bound at 100; without a past quantile, neither."""
+    bounds = np.array([0.01, 0.07, 0.1])
+    pairs = [(latencies("q.latency", C, 0.0, [0.09] * 25, bounds), latencies("q.latency", B, 0.0, [0.08] * 40, bounds))]
+    for seconds in ([0.08] * 300, [0.5] * 300):
+        warmup = [latencies("q.latency", B, -5.0, seconds, bounds, stage="warmup")]
+        assert "threshold" not in _latency_trial(warmup, pairs).reason
+    quick = [latencies("q.latency", B, -5.0, [0.03] * 300, bounds, stage="warmup")]
+    assert "the newest 100 ms" in _latency_trial(quick, pairs).reason
+
+
+def test_pairs_of_intervals_of_which_one_is_empty_count_for_nothing():
+    """No request of either arm, or of one: no quantile moves."""
+    warmup, pairs = _rollout(1.15, rounds=14)
+    empty = [(latencies("q.latency", C, 50.0, [], FINE), latencies("q.latency", B, 50.0, [], FINE))]
+    assert _latency_trial(warmup, [*pairs, *empty]) == _latency_trial(warmup, pairs)
+    found = _latency_trial(warmup, empty)
+    assert (found.status, found.reason) == (
+        Status.INCONCLUSIVE, "no evidence: no interval in which both arms served",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [({"unit": "points"}, "found 50 'points', quantile 0.9"), ({"quantile": None}, "found 50 '%', quantile None"),
+     ({"threshold": -1}, "found -1 '%', quantile 0.9")],
+)  # fmt: skip
+def test_a_latency_against_the_baseline_wants_a_quantile_and_a_margin(changes: dict, says: str):
+    """Each is refused in words; no margin at all is one."""
+    words = f"objective it: a quantile against the baseline has a quantile and a margin in %; {says}"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        LatencyTrial(terms_of(replace(P90, **changes), RollbackOn.EXCESS))
+    assert LatencyTrial(terms_of(replace(P90, threshold=0), RollbackOn.EXCESS))
+
+
+def test_a_latency_reads_histograms_of_the_same_buckets():
+    """Anything else is refused in words."""
+    trial = LatencyTrial(terms_of(P90, RollbackOn.EXCESS))
+    with pytest.raises(ValueError, match=r"^q\.latency: a quantile reads a histogram, found events$"):
+        trial.observe(events("q.latency", C, 0.0, 10))
+    trial.observe(latencies("q.latency", C, 0.0, [0.01], FINE))
+    with pytest.raises(ValueError, match=r"^q\.latency: the arms' bucket bounds differ$"):
+        trial.observe(latencies("q.latency", B, 0.0, [0.01], FINE[1:]))
+
+
+def test_a_latency_trial_has_begun_with_its_first_counts():
+    """A warm-up's, or a pair's whose baseline served nothing."""
+    trial = LatencyTrial(terms_of(P90, RollbackOn.EXCESS))
+    assert not trial.started
+    trial.observe(latencies("q.latency", B, 0.0, [], FINE))
+    assert not trial.started
+    finest = FinestLatencyTrial(terms_of(P90, RollbackOn.EXCESS))
+    finest.observe(latencies("q.latency", B, 0.0, [0.01], FINE, stage="warmup"))
+    coarse = finest.judged
+    assert coarse.started
+    finest.observe(latencies("q.latency.fine", B, 0.0, [0.01], FINE, stage="warmup"))
+    assert finest.judged is not coarse
+
+
+def test_a_baselines_lone_intervals_join_its_past():
+    """Of 65 that no candidate meets, the oldest is handed back: 60 requests, enough for a threshold."""
+    _, pairs = _rollout(1.0, rounds=1)
+    lone = [latencies("q.latency", B, 100.0 + at, [0.02] * 60, FINE) for at in range(65)]
+    assert "threshold" in _latency_trial(lone, pairs).reason
+    assert "threshold" not in _latency_trial(lone[1:], pairs).reason
