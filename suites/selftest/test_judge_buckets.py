@@ -1,11 +1,14 @@
 """Latency counts with weights: bounds of a quantile."""
 
+import math
+
 import numpy as np
 import pytest
 from judge_streams import latencies
+from scipy import stats
 
 from harness.judge.buckets import Buckets
-from harness.model.evidence import Arm, Evidence
+from harness.model.evidence import Arm, Evidence, Kind, Source
 
 pytestmark = pytest.mark.selftest
 
@@ -60,3 +63,94 @@ def test_without_counts_nothing_is_shown():
     assert (empty.size, empty.quantile(0.5)) == (0.0, None)
     empty.add(latencies("q.latency", Arm.CANDIDATE, 0.0, []))
     assert empty.bracket(0.5, 0.05) == (None, None)
+
+
+# Up to 10, 20, 50 and 100 ms, and above: 25 latencies.
+BOUNDS = (0.01, 0.02, 0.05, 0.1)
+
+
+def _counts(*counts: int, **changes: object) -> Evidence:
+    return Evidence(
+        **{"kind": Kind.HISTOGRAM, "source": Source.CLIENT, "signal": "q.latency", "start_s": 0.0, "end_s": 1.0,
+           "n": sum(counts), "bounds": BOUNDS, "counts": counts, **changes}
+    )  # fmt: skip
+
+
+def _filled(*counts: int) -> Buckets:
+    buckets = Buckets()
+    buckets.add(_counts(*counts))
+    return buckets
+
+
+@pytest.mark.parametrize(
+    "value, above",
+    [(0.015, 15 + 6 * (1 - math.log(1.5) / math.log(2))), (0.02, 15), (0.01, 21), (0.007, 21 + 4 * math.log2(10 / 7)),
+     (0.005, 25), (0.001, 25), (0.06, 2 + 3 * math.log2(10 / 6)), (0.1, 2), (0.11, 0)],
+)  # fmt: skip
+def test_a_share_above_a_value_is_interpolated_on_a_logarithmic_scale(value: float, above: float):
+    """The first bucket begins at half its bound; in the overflow nothing is known to lie above."""
+    assert _filled(4, 6, 10, 3, 2).share_above(value) == pytest.approx(above / 25)
+    assert _filled(0, 0, 0, 0, 0).share_above(value) == 0.0
+    assert Buckets().share_above(value) == 0.0
+
+
+@pytest.mark.parametrize(
+    "level, value",
+    [(0.5, 0.02 * 2.5**0.25), (0.4, 0.02), (0.08, 0.005 * 2**0.5), (0.16, 0.01), (0.2, 0.01 * 2 ** (1 / 6)),
+     (0.92, 0.1), (0.93, None), (0.8, 0.05)],
+)  # fmt: skip
+def test_a_quantile_is_interpolated_on_a_logarithmic_scale(level: float, value: float | None):
+    """Within its bucket; none in the overflow."""
+    assert _filled(4, 6, 10, 3, 2).quantile(level) == pytest.approx(value)
+    assert _filled(0, 0, 10, 0, 0).quantile(0.5) == pytest.approx(0.02 * 2.5**0.5)
+    assert _filled(0, 5, 0, 0, 5).quantile(0.5) == pytest.approx(0.02)
+
+
+def test_counts_fade_as_new_ones_come():
+    """With a memory of 100 requests: by a factor of exp(-n / 100); weights and the arm's own noise too."""
+    buckets = Buckets(100.0)
+    buckets.add(_counts(4, 6, 10, 3, 2), worth=0.5, phi=2.0)
+    buckets.add(_counts(0, 0, 0, 0, 40), worth=0.25, phi=3.0)
+    keep = math.exp(-0.4)
+    assert buckets.n == pytest.approx(12.5 * keep + 10)
+    assert buckets.above() == pytest.approx([10.5 * keep + 10, 7.5 * keep + 10, 2.5 * keep + 10, keep + 10])
+    assert buckets.size == pytest.approx(buckets.n**2 / (0.25 * 2 * 25 * keep + 0.0625 * 3 * 40))
+    for_ever = Buckets()
+    for _ in range(2):
+        for_ever.add(_counts(4, 6, 10, 3, 2))
+    assert (for_ever.n, for_ever.size, list(for_ever.above())) == (50, 50, [42, 30, 10, 4])
+
+
+@pytest.mark.parametrize("counts", [(4, 6, 10, 3, 2), (40, 60, 100, 30, 20), (400, 3, 2, 1, 0), (0, 0, 0, 0, 9)])
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("error", [0.2, 0.01])
+def test_bounds_of_a_quantile_are_by_scipys_binomial_tails(counts: tuple[int, ...], level: float, error: float):
+    """High: the lowest bound that is surely exceeded by fewer; low: the highest that is surely exceeded by more."""
+    n = sum(counts)
+    above = [sum(counts[index + 1 :]) for index in range(4)]
+    small = [b for b, over in zip(BOUNDS, above, strict=True) if stats.binom.cdf(over, n, 1 - level) <= error]
+    large = [b for b, over in zip(BOUNDS, above, strict=True) if stats.binom.sf(over - 1, n, 1 - level) <= error]
+    wanted = (large[-1] if large else None, small[0] if small else None)
+    assert _filled(*counts).bracket(level, error) == wanted
+
+
+def test_bounds_with_unequal_weights_are_at_the_effective_size_rounded_to_the_safe_side():
+    """30 and 20 requests, the second half as worthy: 40 of 44.4; counts above rounded up for high, down for low."""
+    buckets = Buckets()
+    buckets.add(_counts(0, 20, 10, 0, 0))
+    buckets.add(_counts(0, 10, 7, 2, 1), worth=0.5)
+    n = math.floor(40**2 / (30 + 0.25 * 20))
+    above = np.array([40, 15, 1.5, 0.5]) * n / 40
+    for level in (0.5, 0.7, 0.9):
+        for error in (0.3, 0.05, 0.01):
+            small = np.flatnonzero(stats.binom.cdf(np.ceil(above), n, 1 - level) <= error)
+            large = np.flatnonzero(stats.binom.sf(np.floor(above) - 1, n, 1 - level) <= error)
+            wanted = (BOUNDS[large[-1]] if len(large) else None, BOUNDS[small[0]] if len(small) else None)
+            assert buckets.bracket(level, error) == wanted
+
+
+def test_buckets_with_other_bounds_are_refused():
+    """In words."""
+    buckets = _filled(4, 6, 10, 3, 2)
+    with pytest.raises(ValueError, match=r"^q\.latency: the bucket bounds changed during the run$"):
+        buckets.add(_counts(1, 1, 1, 1, 1, bounds=(0.01, 0.02, 0.05, 0.2)))
