@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import calibrate, data, gate, runs
+from harness.cli import calibrate, data, flags, gate, runs
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
 from harness.paths import cache_root
@@ -46,6 +46,7 @@ gate.register(app)
 runs.register(app)
 calibrate.register(app)
 data.register(app)
+flags.register(app)
 
 
 class _Interrupts:
