@@ -28,9 +28,13 @@ from harness.judge.binomial import (
 from harness.judge.blocks import BlockContest
 from harness.judge.contest import NOMINAL, SCORES, BinaryContest, OrdinalContest, classes, combine, falling, shifted
 from harness.judge.dispersion import LongRunVariance, PastShares, binary_score, ordinal_score, tempering
-from harness.judge.ratio import Standardised, more_to_reach
-from harness.model.evidence import Arm, Evidence, Kind
+from harness.judge.finding import Finding, Look, Terms
+from harness.judge.gating import Gating
+from harness.judge.ratio import RatioTrial, Standardised, more_to_reach
+from harness.model.calibration import Calibration, Dispersion
+from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure
+from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -101,6 +105,10 @@ def test_evidence_at_the_limit_or_about_no_limit_is_none_or_certain():
     assert log_evidence_above(0, 0, 0.05) == -math.inf
     assert log_evidence_above(1, 20, 0.0) == math.inf
     assert log_evidence_above(20, 20, 1.0) == -math.inf
+    assert log_evidence_below(1, 20, 0.05) == -math.inf
+    assert log_evidence_below(0, 20, 1.0) == -math.inf
+    assert log_evidence_below(0, 0, 0.05) == -math.inf
+    assert log_evidence_below(0, 20, 0.0) == -math.inf
 
 
 @pytest.mark.parametrize("limit, level", [(0.05, 0.05), (0.05, 0.03), (0.3, 0.3), (0.5, 0.45)])
@@ -117,7 +125,7 @@ def test_the_chance_of_ever_alarming_at_the_limit_is_at_most_alpha(limit: float,
     assert alarmed + alive.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("bad, n, limit", [(0, 40, 0.05), (1, 90, 0.05), (3, 400, 0.02)])
+@pytest.mark.parametrize("bad, n, limit", [(0, 40, 0.05), (1, 90, 0.05), (3, 400, 0.02), (0, 1, 0.1), (5, 40, 0.4)])
 def test_evidence_below_a_limit_is_its_integral(bad: int, n: int, limit: float):
     """The truncated Beta mixture, by numbers."""
     b = max(1.0, 0.5 / limit)
@@ -1002,3 +1010,50 @@ def test_many_rollouts_at_once_are_each_what_they_are_alone(make: Callable[[tupl
             counts = Counts(bad[0, row], n[0, row], bad[1, row], n[1, row])
             one.update(counts, p_b=p_b[row], past_c=past_c[row], margin=0.05, phi=1.5)
     assert many.log_e == pytest.approx([float(one.log_e) for one in ones])
+
+
+def test_intervals_that_tell_anything_are_counted():
+    """Those with a variance: three of four; of many rollouts at once, where any of them has one."""
+    noise, many = LongRunVariance(), LongRunVariance((2,))
+    for variance in (0.4, 0.0, 2.0, 1e-6):
+        noise.update(0.1, variance)
+        many.update(np.array([0.1, 0.1]), np.array([variance, 0.0]))
+    assert (noise.intervals, noise.informative, many.informative) == (4, 3, 3)
+
+
+@pytest.mark.parametrize("g", [0.0, 0.4])
+def test_a_calibrated_share_is_bet_on_tempered(g: float):
+    """By hand: how much more is needed shows the evidence to pass, a hair of alpha that to fail."""
+    known = Dispersion(objective="it", source="client", contest=9.9, level=g, intervals=960, informative=960)
+    made = Calibration(
+        system="it", plan="quick", made_at="", interval_s=1.0, load_rate=9.0, intervals=960, windows=10,
+        false_alarms=0, dispersions=(known,),
+    )  # fmt: skip
+    rows = [(6, 40, 0, 40), (9, 60, 1, 30)] * 3
+    good = [(0, 60, 1, 60), (1, 50, 1, 70), (0, 60, 0, 60)]
+
+    def found(rows: Sequence[tuple[int, int, int, int]], alpha: float) -> Finding:
+        gate = Gating(mode=RollbackOn.EXCESS, calibration=made, why="")
+        trial = RatioTrial(
+            Terms(objective=POINT, plan=plan_of(), source=Source.CLIENT, threshold=2, alpha=alpha, gating=gate)
+        )
+        for record in _rollout(rows):
+            trial.observe(record)
+        return trial.find(Look(at=0.0, stage="50", final=False))
+
+    for part in (rows, good):
+        within, excess, past_b, past_c = Within(), Excess(), PastRate(), PastRate()
+        for bad_c, n_c, bad_b, n_b in part:
+            p_b = past_b.rate
+            own, phi = past_c.towards(p_b), 1 + 1.5 * g * p_b * (1 - p_b) * n_c * n_b / (n_c + n_b)
+            for bets in (within, excess):
+                bets.update(Counts(bad_c, n_c, bad_b, n_b), p_b=p_b, past_c=own, margin=0.02, phi=phi)
+            past_c.update(bad_c, n_c)
+            past_b.update(bad_b, n_b)
+        if part is rows:
+            peak = float(excess.peak)
+            assert found(rows, math.exp(1e-9 - peak)).status is Status.FAIL
+            assert found(rows, math.exp(-1e-9 - peak)).status is Status.INCONCLUSIVE
+    proof = float(within.log_e)
+    assert proof > 0
+    assert found(good, 0.01).needed == math.ceil((-math.log(1 - 0.99) - proof) * 360 / proof)

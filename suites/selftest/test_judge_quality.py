@@ -1,5 +1,6 @@
 """Bounded scores: bets that are fair, intervals that hold at every look, and verdicts from them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from judge_streams import gauge, objective_of, plan_of, verdict_on
 
 from harness.judge import Judge
-from harness.judge.scores import GRID, Capital, DifferenceBets, MeanBets, Scores
+from harness.judge.finding import Terms
+from harness.judge.gating import Gating
+from harness.judge.quality import QualityTrial
+from harness.judge.scores import DIFFERENCES, GRID, Capital, DifferenceBets, MeanBets, Scores
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure, Objective
 from harness.model.plan import RollbackOn
@@ -417,3 +421,138 @@ def test_a_plan_that_never_rolls_back_by_comparison_does_not_by_scores_either():
     assert verdict_on(PAIRED, records).status is Status.FAIL
     assert verdict_on(PAIRED, records, plan=absolute).status is Status.INCONCLUSIVE
     assert verdict_on(HIGH, records, plan=absolute).status is Status.FAIL
+
+
+PAIRED_LOW = replace(PAIRED, comparator="<=")
+
+
+def _told(scores: list[float]) -> str:
+    return f"{100 * np.mean(scores):.1f} % ({len(scores)} scores)"
+
+
+def _mean_by_hand(objective: Objective, scores_c: list[float]) -> tuple[str, float, Capital]:
+    """Return what is said of scores against a number, the limit inside, and the capital."""
+    high = objective.comparator == ">="
+    edge = objective.threshold / 100 if high else 1 - objective.threshold / 100
+    bets = MeanBets(alpha=0.01, points=np.unique(np.append(GRID, edge)))
+    for value in scores_c:
+        bets.update(exact(value if high else 1 - value))
+    return f"candidate's mean score {_told(scores_c)}", edge, bets.capital
+
+
+def _difference_by_hand(
+    objective: Objective, scores_c: list[float], scores_b: list[float], warm: tuple[float, ...] = ()
+) -> tuple[str, float, Capital]:
+    """Return the same against the baseline."""
+    high = objective.comparator == ">="
+    edge = -objective.threshold / 100
+    bets = DifferenceBets(alpha=0.01, points=np.unique(np.append(DIFFERENCES, edge)))
+    for value in warm:
+        bets.learn(exact(value))
+    for one, other in zip(scores_c, scores_b, strict=True):
+        bets.update(exact(one if high else 1 - one), exact(other if high else 1 - other))
+    gap = 100 * (np.mean(scores_c) - np.mean(scores_b))
+    seen = f"candidate's mean score {_told(scores_c)} against the baseline's {_told(scores_b)} in the same intervals"
+    return f"{seen}, {gap:+.2f} points", edge, bets.capital
+
+
+@pytest.mark.parametrize(
+    "objective, mean_c, mean_b, seconds, status",
+    [(HIGH, 0.85, 0.85, 120, Status.PASS), (HIGH, 0.5, 0.85, 120, Status.FAIL), (HIGH, 0.5, 0.55, 120, Status.ERROR),
+     (HIGH, 0.8, 0.8, 15, Status.INCONCLUSIVE), (HIGH, 0.66, 0.85, 15, Status.INCONCLUSIVE),
+     (LOW, 0.15, 0.15, 120, Status.PASS), (LOW, 0.5, 0.15, 120, Status.FAIL), (LOW, 0.5, 0.55, 120, Status.ERROR),
+     (LOW, 0.2, 0.2, 15, Status.INCONCLUSIVE), (LOW, 0.34, 0.2, 15, Status.INCONCLUSIVE),
+     (PAIRED, 0.85, 0.85, 400, Status.PASS), (PAIRED, 0.65, 0.85, 400, Status.FAIL),
+     (PAIRED, 0.85, 0.85, 60, Status.INCONCLUSIVE), (PAIRED, 0.76, 0.85, 60, Status.INCONCLUSIVE),
+     (PAIRED_LOW, 0.2, 0.2, 400, Status.PASS), (PAIRED_LOW, 0.4, 0.2, 400, Status.FAIL),
+     (PAIRED_LOW, 0.2, 0.2, 60, Status.INCONCLUSIVE), (PAIRED_LOW, 0.29, 0.2, 60, Status.INCONCLUSIVE)],
+)  # fmt: skip
+def test_a_judgement_of_scores_is_its_bets_in_words(
+    objective: Objective, mean_c: float, mean_b: float, seconds: int, status: Status
+):
+    """Against a number and the baseline, high or low scores good: status, words, estimate, interval, needed."""
+    stream = list(_gauges(seconds, mean_c, mean_b))
+    scores_c, scores_b = ([r.value or 0.0 for r in stream if r.arm is arm] for arm in (C, B))
+    paired, high = objective.against is Against.BASELINE, objective.comparator == ">="
+    seen, edge, capital = (
+        _difference_by_hand(objective, scores_c, scores_b) if paired else _mean_by_hand(objective, scores_c)
+    )
+    judgement = verdict_on(objective, stream)
+    limit = f"margin {objective.threshold:g} points" if paired else f"limit {objective.threshold:g} %"
+    proof, wanted = float(capital.above[capital.at(edge)]), -math.log(1 - 0.99)
+    needed = math.ceil((wanted - proof) * seconds / proof) if proof > 0 and status is Status.INCONCLUSIVE else None
+    rest = f"; about {needed} more scores of the candidate would settle it" if needed else ""
+    words = {
+        Status.PASS: f"{seen}: shown within the {limit}",
+        Status.FAIL: f"{seen}: beyond the {limit}, beyond chance",
+        Status.ERROR: f"{seen}, {limit}; the baseline misses it too, {_told(scores_b)}: "
+        "the machine or the stack, not the release",
+        Status.INCONCLUSIVE: f"{seen}: neither shown within nor beyond the {limit}{rest}",
+    }[status]
+    assert (judgement.status, judgement.reason, judgement.needed) == (status, words, needed)
+    value = np.mean(scores_c) - np.mean(scores_b) if paired else np.mean(scores_c)
+    assert judgement.estimate == pytest.approx(100 * value)
+    ends = [float(end) if high else ((0.0 if paired else 1.0) - float(end)) for end in capital.interval(1 - 0.99)]
+    assert judgement.interval == pytest.approx(tuple(100 * end for end in sorted(ends)))
+    assert judgement.n == seconds * (1 + paired)
+
+
+def test_the_baselines_warm_up_and_lone_scores_guide_the_stakes():
+    """By the difference's own bets; nobody else's warm-up does, and no other stage."""
+    pairs = list(_gauges(30, 0.85, 0.8))
+    scores_c, scores_b = ([r.value or 0.0 for r in pairs if r.arm is arm] for arm in (C, B))
+
+    def needed(*warm: float) -> int:
+        _, edge, capital = _difference_by_hand(PAIRED, scores_c, scores_b, warm)
+        proof = float(capital.above[capital.at(edge)])
+        return math.ceil((-math.log(1 - 0.99) - proof) * 30 / proof)
+
+    warm = [score(B, at - 100.0, value, stage="warmup") for at, value in enumerate((0.9, 0.95))]
+    others = [score(C, -80.0, 0.1, stage="warmup"), score(B, -70.0, 0.1, stage="smoke"), score(B, -60.0, 0.1, stage="")]
+    assert len({needed(), needed(0.9), needed(0.9, 0.95)}) == 3
+    assert verdict_on(PAIRED, warm + others + pairs).needed == needed(0.9, 0.95)
+    # Of 65 that wait the oldest is handed back: the baseline's guides, the candidate's does not.
+    lone = [score(arm, at + 1000.0 * (arm is C) - 3000, 0.9) for arm in (B, C) for at in range(65)]
+    swapped = [pairs[index ^ 1] for index in range(len(pairs))]  # the baseline's meet their partners, none waits
+    assert verdict_on(PAIRED, lone + swapped).needed == needed(0.9)
+
+
+@pytest.mark.parametrize("arm", [B, C])
+def test_an_interval_in_which_one_arm_was_not_scored_counts_for_nothing(arm: Arm):
+    """An empty histogram beside a full one."""
+    stream = list(_histograms(30, 0.0))
+    empty = tenths(arm, 100, np.array([]))
+    full = tenths(C if arm is B else B, 100, np.array([0.05] * 20))
+    assert verdict_on(PAIRED, [*stream, empty, full]) == verdict_on(PAIRED, stream)
+
+
+@pytest.mark.parametrize(
+    "objective, what", [(HIGH, "no score of the candidate"), (PAIRED, "no interval in which both arms were scored")]
+)
+def test_without_scores_nothing_is_said_at_the_last_look_either(objective: Objective, what: str):
+    """No evidence is no error of the release."""
+    judgement = verdict_on(objective, [score(B, 0, 0.5)], final=True)
+    said = (judgement.status, judgement.reason)
+    assert said == (Status.INCONCLUSIVE, f"no evidence: {what} in a judged stage")
+
+
+@pytest.mark.parametrize("changes", [{"value": 0.5}, {"bounds": TENTHS, "counts": (0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)}])
+def test_counted_events_are_no_scores_whatever_else_they_hold(changes: dict[str, object]):
+    """A value, or buckets."""
+    gate = Gating(mode=RollbackOn.EXCESS, calibration=None, why="")
+    trial = QualityTrial(
+        Terms(objective=HIGH, plan=plan_of(), source=Source.CLIENT, threshold=70, alpha=0.01, gating=gate)
+    )
+    record = Evidence(
+        **{"kind": Kind.EVENTS, "source": Source.CLIENT, "signal": "q", "arm": C, "start_s": 0.0, "end_s": 1.0,
+           "stage": "50", "n": 1, **changes}
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"^q: a score is a gauge or a histogram, found events$"):
+        trial.observe(record)
+
+
+def test_a_score_a_rounding_error_above_one_is_one():
+    """A billionth; not two."""
+    stream = list(_gauges(60, 0.85, 0.85))
+    assert verdict_on(HIGH, [*stream, score(C, 500, 1 + 1e-9)]).status is Status.PASS
+    assert verdict_on(HIGH, [*stream, score(C, 500, 1 + 2e-9)]).status is Status.ERROR
