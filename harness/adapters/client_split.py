@@ -26,10 +26,14 @@ class ClientSplitRouter:
     name = "client"
     returns_alone = True
 
-    def __init__(
-        self, order_file: Path, *, sticky: bool = True, answers: Callable[[Arm], bool] = lambda _arm: True
-    ) -> None:
-        """Write orders to `order_file`; generators confirm beside it. `answers` tells whether an arm is there."""
+    name = "client"
+    returns_alone = True
+
+    def __init__(self, order_file: Path, *, sticky: bool = True, answers: Callable[[Arm], bool] | None = None) -> None:
+        """Write orders to `order_file`; generators confirm beside it.
+
+        `answers` tells whether an arm is there; without it both are held for up.
+        """
         self.sticky = sticky
         self._file, self._answers = order_file, answers
         self._order = replace(read_order(order_file), held=False)
@@ -44,8 +48,8 @@ class ClientSplitRouter:
         return RouterState(
             limit=max((one.limit for one in taken), default=order.limit),
             lease_held=all(one.leased for one in taken) if taken else order.held,
-            candidate_up=self._answers(Arm.CANDIDATE),
-            baseline_up=self._answers(Arm.BASELINE),
+            candidate_up=self._up(Arm.CANDIDATE),
+            baseline_up=self._up(Arm.BASELINE),
         )
 
     def set_limit(self, limit: int) -> None:
@@ -84,6 +88,9 @@ class ClientSplitRouter:
         self._beating.join()
         self._beating = None
         self._write(held=False)
+
+    def _up(self, arm: Arm) -> bool:
+        return self._answers is None or self._answers(arm)
 
     def _beat(self) -> None:
         while not self._ending.wait(BEAT_S):

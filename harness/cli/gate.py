@@ -30,6 +30,9 @@ def gate(  # noqa: PLR0917 - the command line's contract
     release: Release = None,
     baseline: Baseline = None,
     provider: Annotated[str, typer.Option(help="auto, native, docker or remote.")] = "auto",
+    target: Annotated[
+        Path | None, typer.Option(help="Where a deployed stack is, for --provider remote.", metavar="FILE")
+    ] = None,
     plan: Plan = None,
     time_scale: Annotated[float, typer.Option(help="Divide every duration by this.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the load's schedule and sessions.")] = 1,
@@ -40,17 +43,18 @@ def gate(  # noqa: PLR0917 - the command line's contract
     as_json: Annotated[bool, typer.Option("--json", help="Verdict on stdout, all else on stderr.")] = False,
     require_real: Annotated[bool, typer.Option(help="Refuse stand-ins and compressed time.")] = False,
 ) -> None:
-    """Bring a system up, roll a release out under load, judge it, report, tear down."""
+    """Bring a system up, or take a deployed one; roll a release out under load, judge it, report, tear down."""
     # locust and scipy are slow to import, --help must not be
     from harness import spec  # noqa: PLC0415
     from harness.wiring import choose_plan, choose_provider, run_gate  # noqa: PLC0415
 
     loaded = spec.load_system(spec.find_system(system))
-    chosen = choose_plan(loaded, choose_provider(provider), plan, time_scale)
+    chosen = choose_plan(loaded, choose_provider(provider, target), plan, time_scale)
     with live_view(chosen, loaded.objectives) as view:
         result = run_gate(
             loaded,
             provider=provider,
+            target=target,
             plan=plan,
             release=release,
             baseline=baseline,

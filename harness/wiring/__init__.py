@@ -1,7 +1,8 @@
 """The composition root: configuration -> adapters -> loops."""
 
 from harness.wiring.bench import bench_gates
-from harness.wiring.gate import GateResult, choose_plan, choose_provider, run_gate
+from harness.wiring.choices import choose_plan, choose_provider
+from harness.wiring.gate import GateResult, run_gate
 from harness.wiring.judging import how_it_gates
 from harness.wiring.machine import diagnose
 from harness.wiring.replay import Replayed, judge_again, judge_by_policy

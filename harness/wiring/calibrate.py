@@ -24,7 +24,8 @@ from harness.run.gate import Request, rfc3339
 from harness.wiring.aa_evidence import STAGE, Kept, begin_chunk, comparisons, read_chunks
 from harness.wiring.aa_windows import Alarms, false_alarms, shortest_s
 from harness.wiring.calibration_words import CHUNK, Asked, Progress, calibrator_of, left_s, spoken
-from harness.wiring.gate import check_space, choose_plan, choose_provider, keep_spec, new_run_id, run_request
+from harness.wiring.choices import choose_plan, choose_provider
+from harness.wiring.gate import check_space, keep_spec, new_run_id, run_request
 from harness.wiring.judging import home_of, kept_calibrations, own_folder, this_machine
 
 _SPARE = 5  # intervals at a chunk's edges that its moves and its drain take

@@ -12,7 +12,7 @@ from harness.adapters.programs import ensure
 from harness.model.errors import EnvironmentProblem
 from harness.model.status import ExitCode
 from harness.paths import cache_root
-from harness.wiring.gate import prepare
+from harness.wiring.site import prepare
 
 _FLOOR_DISK = 3 * 2**30  # bytes: programs, models and a few runs of the embedded default
 _FLOOR_MEMORY = 2 * 2**30  # bytes: the embedded stack was seen at about 0.7 GiB, the tests beside it

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from harness import spec
 from harness.adapters.evidence_files import KeptLook, read_evidence, read_looks
-from harness.judge import Judge
 from harness.judge.suites import judge_suites
 from harness.model.errors import SpecError
 from harness.model.evidence import Arm, Evidence, Kind, Source
@@ -19,8 +18,10 @@ from harness.model.plan import StagePlan
 from harness.model.status import ExitCode, Status, exit_code
 from harness.model.system import System
 from harness.planning.replay import Course, Outcome, Replay
-from harness.wiring.gate import choose_plan, compressed
+from harness.run.driver import Judging
+from harness.wiring.choices import choose_plan, compressed
 from harness.wiring.judging import known_then
+from harness.wiring.remote import PartJudge, as_judged
 from harness.wiring.stored import read_verdict
 
 _CODES = {
@@ -41,6 +42,7 @@ class Stored:
     scale: float
     records: Sequence[Evidence]
     looks: Sequence[KeptLook]
+    absent: tuple[Judgement, ...] = ()  # what its target had no source for
 
     @property
     def latency(self) -> str:
@@ -78,7 +80,7 @@ class Replayed:
 def read_run(run_dir: Path) -> Stored:
     """Read a stored run. Raises SpecError, naming file and line, for what is missing or broken."""
     verdict = read_verdict(run_dir)
-    system = spec.load_system(run_dir / "system")
+    system, absent = as_judged(run_dir, spec.load_system(run_dir / "system"))
     try:
         name, scale = str(verdict["plan"]), _scale(verdict)
         _moment(verdict)
@@ -95,6 +97,7 @@ def read_run(run_dir: Path) -> Stored:
         scale=scale / plan.time_scale,
         records=list(read_evidence(run_dir)),
         looks=read_looks(run_dir),
+        absent=absent,
     )
 
 
@@ -123,11 +126,13 @@ def _entered(verdict: dict[str, Any]) -> tuple[dict[str, float], float]:
     return entered, float(stages[-1]["ended_at"]) if stages else 0.0
 
 
-def _judge(run_dir: Path, run: Stored, plan: StagePlan) -> Judge:
-    return known_then(run_dir, run.system, plan, _moment(run.verdict)).judge(run.system, plan)
+def _judge(run_dir: Path, run: Stored, plan: StagePlan) -> tuple[Judging, tuple[str, ...]]:
+    """Return the judge of a stored run, and what it claims of how it compares."""
+    judge = known_then(run_dir, run.system, plan, _moment(run.verdict)).judge(run.system, plan)
+    return PartJudge(judge, run.absent), judge.claims
 
 
-def _looks(run: Stored, judge: Judge) -> Iterator[tuple[KeptLook, Sequence[Evidence], tuple[Judgement, ...]]]:
+def _looks(run: Stored, judge: Judging) -> Iterator[tuple[KeptLook, Sequence[Evidence], tuple[Judgement, ...]]]:
     """Yield each stored look with the evidence that came before it, and what the judge says then."""
     done = 0
     for look in run.looks:
@@ -143,7 +148,8 @@ def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
     Same evidence, same policy: the same judgements as in its verdict.json.
     """
     run = read_run(run_dir)
-    looks = _looks(run, _judge(run_dir, run, compressed(run.plan, run.scale)))
+    judge, _ = _judge(run_dir, run, compressed(run.plan, run.scale))
+    looks = _looks(run, judge)
     judgements = deque((said for _, _, said in looks), maxlen=1).pop() if run.looks else ()
     whole = _whole(run, judgements)
     return [asdict(j) for j in whole], int(_CODES[overall(whole)])
@@ -159,7 +165,7 @@ def judge_by_policy(run_dir: Path, policy: Path) -> Replayed:
     """Judge a stored run again under the policy file; say what it would have come to, and when."""
     run = read_run(run_dir)
     plan = compressed(spec.apply_policy(policy, run.system, run.plan), run.scale)
-    judge = _judge(run_dir, run, plan)
+    judge, claims = _judge(run_dir, run, plan)
     entered, ended = _entered(run.verdict)
     replay = Replay(plan, entered)
     requests, judgements = 0, tuple[Judgement, ...]()
@@ -173,7 +179,7 @@ def judge_by_policy(run_dir: Path, policy: Path) -> Replayed:
         recorded_s=ended - min(entered.values()) if entered else None,
         outcome=replay.finish(ended),
         courses=tuple(replay.courses.values()),
-        claims=judge.claims,
+        claims=claims,
         judgements=_whole(run, judgements),
     )
 

@@ -15,7 +15,7 @@ from harness.model.plan import OnInconclusive, RollbackOn, StagePlan
 from harness.model.system import System
 from harness.paths import share_root
 from harness.spec.document import read_document
-from harness.wiring.gate import compressed
+from harness.wiring.choices import compressed
 
 pytestmark = pytest.mark.selftest
 

