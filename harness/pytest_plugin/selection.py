@@ -16,9 +16,9 @@ _RUNS = ("stack", "gate_run")  # fixtures that need something running
 
 
 def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
-    """Give `arm`, `instance`, `objective` and `stage` their values: of the system, its plan, the baseline first.
+    """Give `arm`, `instance`, `flag`, `objective` and `stage` their values, the baseline first.
 
-    `limited_instance` are the instances of services with a limit of memory.
+    `limited_instance` are the instances of services with a limit of memory. A case of a flag bears the flag's ids.
     """
     names = metafunc.fixturenames
     if "arm" in names and "stack" in names:
@@ -26,6 +26,8 @@ def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
     for name, limited in (("instance", False), ("limited_instance", True)):
         if name in names:
             metafunc.parametrize(name, list(_instances(target, limited=limited)))
+    if "flag" in names and "stack" in names:
+        metafunc.parametrize("flag", list(_flags(target)))
     if "gate_run" not in names:
         return
     if "objective" in names:
@@ -48,6 +50,16 @@ def _instances(target: Target, *, limited: bool) -> Iterator[ParameterSet]:
             marks = [pytest.mark.service(service.name), *([pytest.mark.arm(arm.value)] if arm else [])]
             name = f"{service.name}-{arm.value}" if arm else service.name
             yield pytest.param((service.name, arm), id=name, marks=marks)
+
+
+def _flags(target: Target) -> Iterator[ParameterSet]:
+    """Yield each flag's name, marked with the ids that conformance.yaml names for it."""
+    if not target.named:
+        return
+    required = target.requirements.flags
+    for flag in target.system.flags:
+        ids = required[flag.name].covers if flag.name in required else ()
+        yield pytest.param(flag.name, marks=[pytest.mark.covers(*ids)] if ids else [])
 
 
 def select(config: pytest.Config, items: list[pytest.Item], target: Target) -> None:

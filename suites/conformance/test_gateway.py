@@ -1,15 +1,11 @@
-"""The application under release, once for each arm: its answers, fresh documents, bad input, metrics, and its flags."""
+"""The application under release, once for each arm: its answers, fresh documents, bad input and metrics."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-import xxhash
 
 from fixtures.clients import Connect
-from harness.adapters.flags_file import FileFlags
-from harness.adapters.haproxy import BUCKETS
 from harness.adapters.stack_file import Description
 from harness.model.evidence import Arm
 from harness.model.objective import Against, Measure
@@ -22,7 +18,6 @@ pytestmark = [
     pytest.mark.service("gateway", "faiss", "triton", "ollama"),
 ]
 
-HALF = 50.0  # percent
 FRESH = {
     "id": "rollgate-conformance-document",
     "text": "The lighthouse on Skerryvore was engineered by Alan Stevenson out of granite from Mull.",
@@ -111,35 +106,3 @@ def test_the_metrics_tell_arm_version_and_every_threshold(
         if objective.measure is Measure.QUANTILE and objective.against is Against.NUMBER
     ]
     assert set(judged) <= bounds, f"no bucket bound at {sorted(set(judged) - bounds)} s"
-
-
-@pytest.mark.flags
-@pytest.mark.covers("canary.feature_flag")
-def test_the_feature_is_on_for_the_sessions_of_its_flag(
-    entry: httpx.Client, forced: dict[str, str], system: System, flags: FileFlags
-):
-    """At 50 % the sessions of the lower half of the buckets have the feature, the others have not; at 0 % none has."""
-    feature = system.traffic.feature
-    sessions = [f"conformance-{number}" for number in range(10)]
-    for percent in (0.0, HALF):
-        flags.set(feature, percent)
-        for session, found in zip(sessions, features(entry, forced, system, sessions), strict=True):
-            place = xxhash.xxh32(session.encode()).intdigest() % BUCKETS
-            expected = place < percent * BUCKETS / 100
-            has = "has" if feature in found else "lacks"
-            assert (feature in found) == expected, (
-                f"{feature} at {percent:g} %: session {session} (bucket {place}) {has} it"
-            )
-
-
-def features(entry: httpx.Client, forced: dict[str, str], system: System, sessions: list[str]) -> list[list[str]]:
-    """Return the features that are on for each session, asked side by side."""
-
-    def one(session: str) -> list[str]:
-        headers = {**forced, system.traffic.session_header: session}
-        answer = entry.post("/query", json={"query": f"what is {session}?", "k": 1}, headers=headers)
-        assert answer.status_code == 200, answer.text[:300]
-        return answer.json()["features"]
-
-    with ThreadPoolExecutor(max_workers=len(sessions)) as pool:
-        return list(pool.map(one, sessions))
