@@ -85,7 +85,8 @@ def _filled(*counts: int) -> Buckets:
 @pytest.mark.parametrize(
     "value, above",
     [(0.015, 15 + 6 * (1 - math.log(1.5) / math.log(2))), (0.02, 15), (0.01, 21), (0.007, 21 + 4 * math.log2(10 / 7)),
-     (0.005, 25), (0.001, 25), (0.06, 2 + 3 * math.log2(10 / 6)), (0.1, 2), (0.11, 0)],
+     (0.005, 25), (0.001, 25), (0.06, 2 + 3 * math.log2(10 / 6)), (0.1, 2), (0.11, 0),
+     (0.03, 5 + 10 * (1 - math.log(1.5) / math.log(2.5)))],
 )  # fmt: skip
 def test_a_share_above_a_value_is_interpolated_on_a_logarithmic_scale(value: float, above: float):
     """The first bucket begins at half its bound; in the overflow nothing is known to lie above."""
