@@ -29,7 +29,7 @@ format: setup  ## let ruff mend what it can
 
 test: lint  ## lint, the selftests, and the conformance cases that start nothing
 	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py \
-		suites/conformance/test_inventory.py suites/conformance/test_plans.py \
+		suites/conformance/test_flags.py suites/conformance/test_inventory.py suites/conformance/test_plans.py \
 		--junitxml=reports/test-junit.xml
 	$(BIN)/rollgate bench judge --minute --out reports/bench-judge-minute
 

@@ -110,9 +110,12 @@ def test_a_wrong_way_to_apply_flags_is_rejected(way: str, suite: ModuleType):
 
 
 def test_children_on_their_own_shares_are_told_apart_from_their_parents(suite: ModuleType):
-    """Not looking at parents fails every child and neither parent nor stranger."""
-    found = failing(suite, WRONG["parents are not looked at"])
-    assert found == set(NAMES) - {PARENT, LONER}
+    """Not looking at parents fails every child and neither parent nor stranger, and is seen in single answers."""
+    assert failing(suite, WRONG["parents are not looked at"]) == set(NAMES) - {PARENT, LONER}
+    shares = dict.fromkeys(NAMES, 0.0)
+    for apply, seen in ((WRONG["parents are not looked at"], True), (right, False)):
+        rounds = suite.ask_all(FLAGS, shares.__setitem__, lambda session, apply=apply: apply(shares, session))
+        assert bool(suite.orphans(FLAGS, rounds)) == seen
 
 
 def test_the_sessions_that_are_asked_lie_at_the_shares_ends(suite: ModuleType):
