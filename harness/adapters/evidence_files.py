@@ -18,19 +18,28 @@ _MEND = "restore the file as the run left it"
 
 
 class EvidenceFiles:
-    """The evidence that the judge saw, in the order in which it saw it, under `folder`."""
+    """The evidence that the judge saw, in the order in which it saw it, under `folder`.
+
+    What is there already is gone on from; a last line that a crash cut short is taken away.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Create `folder` where it is missing; raise EnvironmentProblem where it cannot be written."""
+        self._hash = hashlib.sha256()
+        self._kept = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for name in (_FILE, _LOOKS):
+                _cut_torn_end(folder / name)
             self._file = (folder / _FILE).open("ab")
             self._looks = (folder / _LOOKS).open("a", encoding="utf-8")
+            with (folder / _FILE).open("rb") as lines:
+                for line in lines:
+                    self._hash.update(line)
+                    self._kept += 1
         except OSError as error:
             msg = f"cannot write evidence to {folder}: {error.strerror}"
             raise EnvironmentProblem(msg, mend="free space or choose another --out") from error
-        self._hash = hashlib.sha256()
-        self._kept = 0
 
     def append(self, records: Sequence[Evidence]) -> None:
         """Write `records` and hand them to the system before the judge may see them."""
@@ -64,6 +73,15 @@ class EvidenceFiles:
                 file.close()
             except OSError as error:
                 raise _full(error) from error
+
+
+def _cut_torn_end(path: Path) -> None:
+    """Take away what follows the last line's end; nothing where there is no such file."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
 
 
 def _full(error: OSError) -> EnvironmentProblem:

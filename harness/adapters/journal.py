@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +14,74 @@ _SCHEMA = """
 create table if not exists entries (
     seq integer primary key, at real not null, kind text not null, who text not null, what text not null,
     why text not null, evidence text not null, previous text not null, hash text not null);
-create table if not exists fence (token integer not null);
+create table if not exists fence (token integer not null, scope text not null default '');
 """
+_VERSION = 1  # of the layout; kept in the file's user_version, where 0 is a file of before there was one
 _GENESIS = "0" * 64
 
 
 class SqliteJournal:
-    """One run's journal. An append is on disk when it returns; another process may read and append orders."""
+    """A journal. An append is on disk when it returns; another process may read and append orders.
 
-    def __init__(self, path: Path, *, who: str, clock: Clock) -> None:
+    Several rollouts may share one file: entries made under a `rollout` id bear it, and `entries` and `since` then
+    give those alone. Fencing tokens are given out for each `scope`: two drivers of one scope exclude each other.
+    """
+
+    def __init__(self, path: Path, *, who: str, clock: Clock, rollout: str = "", scope: str = "") -> None:
         """Open or create the journal at `path`; raise EnvironmentProblem where that is not possible."""
         self._who = who
         self._clock = clock
+        self._rollout = rollout
+        self._scope = scope
         self._token: int | None = None
         try:
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
-            self._db.executescript(_SCHEMA)
+            self._prepare(path)
         except sqlite3.Error as error:
             msg = f"cannot open the journal {path}: {error}"
             raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
+    def _prepare(self, path: Path) -> None:
+        """Lay the tables out; EnvironmentProblem for a file of a newer rollgate, which is left as it is."""
+        version = int(self._db.execute("pragma user_version").fetchone()[0])
+        if version > _VERSION:
+            self._db.close()
+            msg = f"the journal {path} has layout {version}, this rollgate knows up to {_VERSION}"
+            raise EnvironmentProblem(msg, mend="use the rollgate that wrote it, or a newer one")
+        if version == _VERSION:
+            return
+        self._db.executescript(_SCHEMA)
+        columns = {row[1] for row in self._db.execute("pragma table_info(fence)")}
+        if "scope" not in columns:
+            self._db.execute("alter table fence add column scope text not null default ''")
+        self._db.execute(f"pragma user_version={_VERSION}")
+
     def fence(self) -> int:
-        """Take the next fencing token; whoever held an older one can append no more."""
+        """Take the next fencing token of the scope; whoever held an older one can append no more."""
         with self._writing():
-            row = self._db.execute("select max(token) from fence").fetchone()
-            token = int(row[0] or 0) + 1
-            self._db.execute("insert into fence values (?)", (token,))
+            token = self._newest_token() + 1
+            self._db.execute("insert into fence (token, scope) values (?, ?)", (token, self._scope))
         self._token = token
         return token
+
+    def _newest_token(self) -> int:
+        row = self._db.execute("select max(token) from fence where scope = ?", (self._scope,)).fetchone()
+        return int(row[0] or 0)
 
     def append(self, kind: str, what: Mapping[str, object], *, why: str = "", evidence: str = "") -> Entry:
         """Append one entry, chained to the one before it; LostLeaseError when a newer driver took over."""
         with self._writing():
             if self._token is not None:
-                newest = self._db.execute("select max(token) from fence").fetchone()[0]
+                newest = self._newest_token()
                 if newest != self._token:
                     msg = f"another driver took over this run (token {newest}, ours is {self._token})"
                     raise LostLeaseError(msg, mend="leave the run to it")
             last = self._db.execute("select seq, hash from entries order by seq desc limit 1").fetchone()
             seq, previous = (last[0] + 1, last[1]) if last else (1, _GENESIS)
-            body = json.dumps(what, sort_keys=True, separators=(",", ":"), default=str)
+            kept = {**what, "rollout": self._rollout} if self._rollout else what
+            body = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
             row = (seq, self._clock.now(), kind, self._who, body, why, evidence, previous)
             digest = _digest(row)
             self._db.execute("insert into entries values (?,?,?,?,?,?,?,?,?)", (*row, digest))
@@ -63,12 +89,15 @@ class SqliteJournal:
 
     def entries(self) -> Sequence[Entry]:
         """Return all entries, oldest first."""
-        return [_entry(row) for row in self._db.execute("select * from entries order by seq")]
+        return self._ours(_entry(row) for row in self._db.execute("select * from entries order by seq"))
 
     def since(self, seq: int, kind: str) -> Sequence[Entry]:
         """Return the entries of `kind` after `seq`."""
         rows = self._db.execute("select * from entries where seq > ? and kind = ? order by seq", (seq, kind))
-        return [_entry(row) for row in rows]
+        return self._ours(_entry(row) for row in rows)
+
+    def _ours(self, entries: Iterable[Entry]) -> list[Entry]:
+        return [entry for entry in entries if not self._rollout or entry.what.get("rollout") == self._rollout]
 
     def broken_link(self) -> int | None:
         """Return the `seq` of the first entry whose hash or link is wrong, None when the chain is whole."""

@@ -30,7 +30,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One rollout. `share` is the candidate's share in percent that the router last confirmed."""
+    """One rollout. `share` is the candidate's share in percent that the router last confirmed.
+
+    It goes from `base`, where it returns to when it fails, to `goal`.
+    """
 
     phase: Phase = Phase.READY
     index: int = -1
@@ -41,6 +44,8 @@ class State:
     cause: Cause | None = None
     reason: str = ""
     retries: int = 0
+    base: float = 0.0
+    goal: float = FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,14 @@ class Begin:
     """Start the ramp."""
 
     at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """A later process goes on. The rollout had lasted `elapsed_s` when the one before was last heard of."""
+
+    at: float
+    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +113,7 @@ class Stop:
     cause: Cause
 
 
-Event = Begin | Moved | MoveFailed | Look | Confirmed | Order | Stop
+Event = Begin | Resumed | Moved | MoveFailed | Look | Confirmed | Order | Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +145,23 @@ _NONE: tuple[Action, ...] = ()
 _MOVE_RETRIES = 3
 
 
+def towards(plan: StagePlan, base: float, goal: float) -> StagePlan:
+    """Return the plan's stages between `base` and `goal`, in percent, and `goal` itself as the last one.
+
+    It bakes as long as the plan's first stage at or above it. Nothing is held back below 100 %. ValueError where
+    there is no way up.
+    """
+    if not 0 <= base < goal <= FULL:
+        msg = f"there is no way up from {base:g} to {goal:g} %"
+        raise ValueError(msg)
+    above = next((stage for stage in plan.stages if stage.share >= goal), plan.stages[-1])
+    last = above if above.share == goal else replace(above, id=f"{goal:g}", share=goal)
+    between = tuple(stage for stage in plan.stages if base < stage.share < goal)
+    before = max((stage.share for stage in between), default=base)
+    holdout = plan.holdout if goal == FULL and FULL - plan.holdout > before else 0.0
+    return replace(plan, stages=(*between, last), holdout=holdout)
+
+
 def stage_share(plan: StagePlan, stage: Stage) -> float:
     """Return the share that a stage really gets: the last one keeps the plan's holdout on the baseline."""
     return min(stage.share, FULL - plan.holdout) if stage is plan.stages[-1] else stage.share
@@ -144,6 +174,8 @@ def step(plan: StagePlan, state: State, event: Event) -> Step:
     match event:
         case Begin():
             return _enter(plan, replace(state, started_at=event.at, entered_at=event.at), 0, "the ramp begins")
+        case Resumed():
+            return _resumed(plan, replace(state, started_at=event.at - event.elapsed_s, retries=0), event.at)
         case Moved():
             return _moved(plan, state, event)
         case MoveFailed():
@@ -164,14 +196,30 @@ def _enter(plan: StagePlan, state: State, index: int, why: str) -> Step:
     return moving, (Move(share=stage_share(plan, stage), stage=stage.id, why=why),)
 
 
+def _resumed(plan: StagePlan, state: State, at: float) -> Step:
+    """Go on from where the last process stood: its move is made again, a stage that was baking bakes anew."""
+    match state.phase:
+        case Phase.READY:
+            return _enter(plan, replace(state, entered_at=at), 0, "the ramp begins")
+        case Phase.PAUSED:
+            stage = plan.stages[state.index]
+            return state, (Move(share=stage_share(plan, stage), stage=stage.id, why="resumed while paused"),)
+        case Phase.PROMOTING:
+            return state, (Move(share=state.goal, stage=plan.stages[-1].id, why="the promotion is resumed"),)
+        case Phase.RETURNING:
+            return state, (Move(share=state.base, stage="", why=f"resumed: {state.reason}"),)
+        case _:
+            return _enter(plan, state, state.index, f"resumed while {state.phase}")
+
+
 def _moved(plan: StagePlan, state: State, event: Moved) -> Step:
     at_rest = replace(state, share=event.share, retries=0)
     match state.phase:
         case Phase.MOVING if event.share == stage_share(plan, plan.stages[state.index]):
             return replace(at_rest, phase=Phase.BAKING, entered_at=event.at), _NONE
-        case Phase.PROMOTING if event.share == FULL:
+        case Phase.PROMOTING if event.share == state.goal:
             return _done(at_rest)
-        case Phase.RETURNING if event.share == 0:
+        case Phase.RETURNING if event.share == state.base:
             return _done(at_rest)
         case _:
             return at_rest, _NONE
@@ -181,7 +229,7 @@ def _move_failed(state: State, event: MoveFailed) -> Step:
     if state.phase is Phase.RETURNING:
         if state.retries < _MOVE_RETRIES:
             again = replace(state, retries=state.retries + 1)
-            return again, (Move(share=0.0, stage="", why=f"once more, after: {event.reason}"),)
+            return again, (Move(share=state.base, stage="", why=f"once more, after: {event.reason}"),)
         stuck = f"{state.reason}; and the way back failed: {event.reason} (the lease ends candidate traffic)"
         return _done(replace(state, reason=stuck, cause=Cause.ENVIRONMENT))
     return _return(state, Cause.ENVIRONMENT, f"traffic could not be moved: {event.reason}")
@@ -246,7 +294,10 @@ def _confirmed(plan: StagePlan, state: State, event: Confirmed) -> Step:
             cause=Cause.PROOF,
             reason="every guardrail is proven within its bound",
         )
-        return promoting, (Move(share=FULL, stage=plan.stages[-1].id, why="promotion: every guardrail is proven"),)
+        if state.share == state.goal:
+            return _done(promoting)
+        last = plan.stages[-1].id
+        return promoting, (Move(share=state.goal, stage=last, why="promotion: every guardrail is proven"),)
     return _deadline(plan, state, status, event.judgements)
 
 
@@ -282,9 +333,9 @@ def _order(plan: StagePlan, state: State, event: Order) -> Step:
 def _return(state: State, cause: Cause, reason: str) -> Step:
     if state.phase is Phase.RETURNING:
         # The way back may have been cut short by whatever asks again: an act that is idempotent is repeated.
-        return state, (Move(share=0.0, stage="", why=reason),)
+        return state, (Move(share=state.base, stage="", why=reason),)
     returning = replace(state, phase=Phase.RETURNING, decision=Decision.ROLLBACK, cause=cause, reason=reason, retries=0)
-    return returning, (Move(share=0.0, stage="", why=reason),)
+    return returning, (Move(share=state.base, stage="", why=reason),)
 
 
 def _done(state: State) -> Step:

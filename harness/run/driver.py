@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -15,6 +15,7 @@ from harness.model.judgement import Judgement, StageRecord, overall
 from harness.model.plan import StagePlan
 from harness.model.status import Cause, Decision
 from harness.planning import rollout
+from harness.planning.resume import Left, state_entry
 from harness.planning.timeline import WARMUP, StageTally, Timeline
 from harness.ports import Clock, EvidenceStore, Flags, Journal, Load, Metrics, Probes, Router, Sink
 
@@ -68,11 +69,18 @@ class Driver:
     _stage_began: float = 0.0
     _probed: float = 0.0
     _ordered: int = 0
+    _left: Left | None = None
+    _epoch: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with an empty timeline."""
         self.timeline = Timeline(self.plan.settle_s)
         self._tally = StageTally(self.parts.latency_signal)
+        self._epoch = self.parts.clock.now() - self.parts.clock.monotonic()
+
+    def _now(self) -> float:
+        """Return the rollout's own time: it starts as the wall clock's and never steps with it."""
+        return self._epoch + self.parts.clock.monotonic()
 
     def reconcile(self) -> None:
         """Ask the router what it really does, and bring all traffic to the baseline before anything else."""
@@ -85,6 +93,33 @@ class Driver:
             msg = f"the router does not go back to the baseline: {answer.reason}"
             raise EnvironmentProblem(msg, mend="read logs/router.log; without this no rollout can start safely")
         self.parts.router.hold_lease()
+
+    def resume(self, left: Left) -> None:
+        """Take a rollout up where another process left it; `ramp` then goes on.
+
+        The evidence on disk must have been given to the judge before. What the router really does decides: a share
+        that neither the last confirmed move nor an open one explains is somebody else's, and ends the rollout.
+        """
+        parts = self.parts
+        parts.journal.fence()
+        found, flag = parts.router.read().limit / _BASIS, self._flag()
+        what = {"phase": left.state.phase, "router": found, "flag": flag, "share": left.share, "intent": left.intent}
+        parts.journal.append("resume", what, why="a later process goes on")
+        self.state, self.records, self._ordered, self._left = left.state, list(left.records), left.ordered, left
+        if left.state.phase is rollout.Phase.DONE:
+            return
+        known = {left.share, left.share if left.intent is None else left.intent}
+        foreign = [share for share in (found, flag) if share is not None and share not in known]
+        if foreign:
+            reason = f"somebody else moved traffic while no driver was there: {foreign[0]:g} % was found, "
+            self.stop(reason + f"{left.share:g} % was left", Cause.ENVIRONMENT)
+        parts.router.hold_lease()
+
+    def _flag(self) -> float | None:
+        """Return the feature's percent as the flags say; None without a feature."""
+        if self.parts.flags is None or not self.parts.feature:
+            return None
+        return self.parts.flags.read().get(self.parts.feature)
 
     def warm_up(self) -> None:
         """Let traffic run on the baseline for the plan's warm-up: thresholds are taken from it."""
@@ -100,11 +135,14 @@ class Driver:
     def ramp(self) -> rollout.State:
         """Go up stage by stage until the state machine says that it is over; always end in a known state."""
         try:
-            self._apply(rollout.Begin(at=self.parts.clock.now()))
+            if self._left is None:
+                self._apply(rollout.Begin(at=self._now()))
+            else:
+                self._apply(rollout.Resumed(at=self._now(), elapsed_s=self._left.elapsed_s))
             while self.state.phase is not rollout.Phase.DONE:
                 self._pause()
                 self._take_orders()
-                self._apply(rollout.Look(at=self.parts.clock.now(), judgements=self._look(self._stage())))
+                self._apply(rollout.Look(at=self._now(), judgements=self._look(self._stage())))
         except KeyboardInterrupt:
             self._bring_back("interrupted", Cause.OPERATOR)
             raise
@@ -127,7 +165,7 @@ class Driver:
             _LOG.exception("the way back was not orderly")
             self.parts.router.drop_lease()
             with suppress(RollgateError):
-                self.parts.router.set_limit(0)
+                self.parts.router.set_limit(round(self.state.base * _BASIS))
             self.state = replace(
                 self.state,
                 phase=rollout.Phase.DONE,
@@ -138,7 +176,7 @@ class Driver:
 
     def stop(self, reason: str, cause: Cause) -> None:
         """Bring the traffic back and end, whatever was going on; safe to call at any time."""
-        self._apply(rollout.Stop(at=self.parts.clock.now(), reason=reason, cause=cause))
+        self._apply(rollout.Stop(at=self._now(), reason=reason, cause=cause))
 
     def _apply(self, event: rollout.Event) -> None:
         """Feed `event` to the state machine and carry out what comes out of it, until it rests."""
@@ -146,6 +184,8 @@ class Driver:
         while events:
             before = self.state
             self.state, actions = rollout.step(self.plan, before, events.pop(0))
+            if self.state != before:
+                self._keep_state()
             for action in actions:
                 match action:
                     case rollout.Move():
@@ -156,12 +196,27 @@ class Driver:
                     case rollout.Finish():
                         self._finish(before, action)
 
+    def _keep_state(self) -> None:
+        """Leave the state where a later process finds it; on the way back it is left where that is possible."""
+        kept = state_entry(self.state, at=self._now(), ordered=self._ordered)
+        try:
+            self.parts.journal.append("state", kept, why=self.state.reason)
+        except EnvironmentProblem as error:
+            if self.state.phase not in {rollout.Phase.RETURNING, rollout.Phase.DONE}:
+                raise
+            self._note(f"the state could not be journaled: {error}", "error")
+
     def _move(self, move: rollout.Move) -> rollout.Moved | rollout.MoveFailed:
         parts, before = self.parts, self.state.share
         digest = parts.store.digest()
         what = {"action": "move", "from": before, "to": move.share, "stage": move.stage, "feature": parts.feature}
-        self._write("intent", what, move, digest)
+        left, self._left = self._left, None
         self.timeline.moving(parts.clock.now())
+        if left is not None and self._stands(move.share):
+            known = "outcome" if left.intent == move.share else "reconciled"
+            self._write(known, {**what, "ok": True, "found": True}, move, digest)
+            return self._moved(move, before)
+        self._write("intent", what, move, digest)
         try:
             for attempt in Retrying(
                 retry=retry_if_exception_type(EnvironmentProblem),
@@ -176,23 +231,31 @@ class Driver:
                         parts.flags.set(parts.feature, move.share)
         except EnvironmentProblem as error:
             self._write("outcome", {**what, "ok": False, "error": str(error)}, move, digest)
-            return rollout.MoveFailed(at=parts.clock.now(), reason=str(error))
-        at = parts.clock.now()
+            return rollout.MoveFailed(at=self._now(), reason=str(error))
         self._write("outcome", {**what, "ok": True}, move, digest)
+        return self._moved(move, before)
+
+    def _stands(self, share: float) -> bool:
+        """Tell whether router and flag are at `share` already."""
+        return self.parts.router.read().limit == round(share * _BASIS) and self._flag() in {None, share}
+
+    def _moved(self, move: rollout.Move, before: float) -> rollout.Moved:
+        """Note a move that the router has confirmed."""
+        parts, at = self.parts, self.parts.clock.now()
         parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
         self.timeline.moved(at, move.stage, move.share / 100.0)
         if self.state.phase is rollout.Phase.MOVING:
             self._stage_began, self._tally = at, StageTally(parts.latency_signal)
             parts.sink.emit(StageStarted(stage=move.stage, share=move.share, at=at))
             parts.on_stage(move.stage)
-        return rollout.Moved(at=at, share=move.share)
+        return rollout.Moved(at=self._now(), share=move.share)
 
     def _write(self, kind: str, what: Mapping[str, object], move: rollout.Move, digest: str) -> None:
         """Append to the journal. A move back to the baseline is made even when the journal cannot be written."""
         try:
             self.parts.journal.append(kind, what, why=move.why if kind == "intent" else "", evidence=digest)
         except EnvironmentProblem as error:
-            if move.share > 0:
+            if move.share > self.state.base:
                 raise
             self._note(f"the way back could not be journaled: {error}", "error")
 
@@ -216,6 +279,10 @@ class Driver:
             reason=self.state.reason,
         )
         self.records.append(record)
+        try:
+            self.parts.journal.append("stage", asdict(record))
+        except EnvironmentProblem as error:
+            self._note(f"the stage's record could not be journaled: {error}", "error")
         self.parts.sink.emit(StageEnded(record=record, at=now))
 
     def _confirm(self) -> rollout.Confirmed:
@@ -228,12 +295,12 @@ class Driver:
         self._pause()
         self._probed = 0.0
         judgements = self._look(self._stage(), final=True)
-        return rollout.Confirmed(at=self.parts.clock.now(), judgements=judgements)
+        return rollout.Confirmed(at=self._now(), judgements=judgements)
 
     def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
         if before.phase is not rollout.Phase.PROMOTING and before.phase is not rollout.Phase.RETURNING:
             self._leave_stage(before)
-        if finish.decision is Decision.ROLLBACK and self.state.share > 0:
+        if finish.decision is Decision.ROLLBACK and self.state.share > self.state.base:
             self.parts.router.drop_lease()
             self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")
         what = {"action": "finish", "decision": finish.decision, "cause": finish.cause, "share": self.state.share}
@@ -274,9 +341,12 @@ class Driver:
     def _take_orders(self) -> None:
         for entry in self.parts.journal.since(self._ordered, "order"):
             self._ordered = entry.seq
-            order = rollout.Order(at=self.parts.clock.now(), verb=str(entry.what["verb"]), reason=entry.why)
+            order = rollout.Order(at=self._now(), verb=str(entry.what["verb"]), reason=entry.why)
             self._note(f"operator says {order.verb}: {order.reason}", "warning")
+            before = self.state
             self._apply(order)
+            if self.state == before:
+                self._keep_state()  # taken, though it changes nothing here: a later process must not take it again
 
     def _pause(self) -> None:
         self.parts.clock.sleep(self.plan.look_s)

@@ -47,7 +47,7 @@ def test_the_stages_are_10_25_50_75_100_and_nothing_is_skipped() -> None:
     """Plan `stages` climbs exactly so, without holdout; unproven, it never leaves its first stage upward."""
     plan = PLANS["stages"]
     assert plan.holdout == 0
-    assert climb(plan, Status.PASS) == ([10, 25, 50, 75, 100, 100], Decision.PROMOTE)
+    assert climb(plan, Status.PASS) == ([10, 25, 50, 75, 100], Decision.PROMOTE)
     shares, decision = climb(plan, Status.FAIL)
     assert (shares, decision) == ([10, 0], Decision.ROLLBACK)
 
@@ -55,7 +55,7 @@ def test_the_stages_are_10_25_50_75_100_and_nothing_is_skipped() -> None:
 @pytest.mark.covers("rf.rollout.pipeline", level="simulated")
 def test_the_pipelines_plan_is_10_50_100_with_fixed_and_dynamic_thresholds() -> None:
     """Plan `pipeline` climbs exactly so; guardrails are held against numbers and against the running baseline."""
-    assert climb(PLANS["pipeline"], Status.PASS) == ([10, 50, 100, 100], Decision.PROMOTE)
+    assert climb(PLANS["pipeline"], Status.PASS) == ([10, 50, 100], Decision.PROMOTE)
     assert climb(PLANS["pipeline"], Status.ERROR)[1] is not Decision.PROMOTE
     against = {o.against for o in guardrails("query.")}
     assert against == {Against.NUMBER, Against.BASELINE}
