@@ -122,10 +122,11 @@ def test_a_stalled_server_shows_the_truth(options: LoadOptions) -> None:
         found = run(replace(options, seconds=3), server)
     response_ms = [ms for _, ms, _, _ in found.results]
     assert len(response_ms) == 300
-    assert quantile(response_ms, 0.95) == pytest.approx(850, abs=40)
-    assert quantile(response_ms, 0.99) == pytest.approx(970, abs=40)
+    # Omission understates; a busy machine, which holds client and server up, only adds.
+    assert 810 < quantile(response_ms, 0.95) < 1150
+    assert 930 < quantile(response_ms, 0.99) < 1250
     slower = sum(r.slower_than(0.5) for r in found.records if r.signal == "answer.latency")
-    assert slower == pytest.approx(50, abs=4)
+    assert 46 <= slower <= 70
 
 
 def test_failures_are_counted_to_the_arm_that_is_named(options: LoadOptions) -> None:
