@@ -26,9 +26,6 @@ class ClientSplitRouter:
     name = "client"
     returns_alone = True
 
-    name = "client"
-    returns_alone = True
-
     def __init__(self, order_file: Path, *, sticky: bool = True, answers: Callable[[Arm], bool] | None = None) -> None:
         """Write orders to `order_file`; generators confirm beside it.
 
