@@ -6,7 +6,7 @@ PYTHON  ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gate test test-all lint format lock wheel images bench bench-judge mutation clean
+.PHONY: help setup gate test test-all lint format lock wheel images bench bench-judge kubernetes-api mutation clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -51,6 +51,10 @@ bench: setup  ## time a gate by phase
 
 bench-judge: setup  ## measure the judge on simulated rollouts, hours long; goes on where it was interrupted
 	$(BIN)/rollgate bench judge --table docs/benchmarks/judge
+
+kubernetes-api: setup  ## build Kubernetes' own API server for the tests of its routers, with Go (some 15 minutes)
+	cd suites/selftest/kubernetes_api && go build -ldflags='-s -w' \
+		-o "$$($(CURDIR)/$(BIN)/python -c 'from harness.paths import cache_root; print(cache_root())')/tools/kubernetes-api" .
 
 mutation: setup  ## change the judge in small ways, one at a time, and list what no test notices (some 20 minutes)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python 'mutmut>=3.8,<4'
