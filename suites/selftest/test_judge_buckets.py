@@ -105,6 +105,7 @@ def test_a_quantile_is_interpolated_on_a_logarithmic_scale(level: float, value: 
     assert _filled(4, 6, 10, 3, 2).quantile(level) == pytest.approx(value)
     assert _filled(0, 0, 10, 0, 0).quantile(0.5) == pytest.approx(0.02 * 2.5**0.5)
     assert _filled(0, 5, 0, 0, 5).quantile(0.5) == pytest.approx(0.02)
+    assert _filled(0, 5, 0, 0, 5).quantile(0.0) == pytest.approx(0.01)
 
 
 def test_counts_fade_as_new_ones_come():
@@ -133,6 +134,12 @@ def test_bounds_of_a_quantile_are_by_scipys_binomial_tails(counts: tuple[int, ..
     large = [b for b, over in zip(BOUNDS, above, strict=True) if stats.binom.sf(over - 1, n, 1 - level) <= error]
     wanted = (large[-1] if large else None, small[0] if small else None)
     assert _filled(*counts).bracket(level, error) == wanted
+
+
+def test_a_bound_that_is_wrong_with_exactly_the_chance_allowed_is_shown():
+    """One request at the median: wrong in every second case."""
+    assert _filled(1, 0, 0, 0, 0).bracket(0.5, 0.5) == (None, 0.01)
+    assert _filled(0, 0, 0, 0, 1).bracket(0.5, 0.5) == (0.1, None)
 
 
 def test_bounds_with_unequal_weights_are_at_the_effective_size_rounded_to_the_safe_side():

@@ -748,3 +748,35 @@ def test_a_latency_whose_ratio_has_no_lower_bound_is_shown_from_nothing():
     assert hand.low is None
     _is_told(found, hand)
     assert found.status is Status.PASS
+
+
+def test_a_latency_at_its_margin_by_rounding_passes_and_just_beyond_it_needs_one_request_more():
+    """A billionth is allowed; a ten-millionth is not. A margin just under the estimate is never proven."""
+    warmup, pairs = _rollout(0.9, rounds=30)
+    hand = _ByHand(warmup, pairs)
+    margin = 100 * (hand.high - 1)
+    assert _latency_trial(warmup, pairs, threshold=margin - 5e-8).status is Status.PASS
+    beyond = _latency_trial(warmup, pairs, threshold=margin - 1e-5)
+    assert (beyond.status, beyond.needed) == (Status.INCONCLUSIVE, 1)
+    warmup, pairs = _rollout(1.3, rounds=30)
+    estimate = 100 * (_ByHand(warmup, pairs).c / _ByHand(warmup, pairs).b - 1)
+    assert estimate > 5
+    assert _latency_trial(warmup, pairs, threshold=estimate - 1e-3).needed is None
+    assert _latency_trial(warmup, pairs, threshold=estimate + 1e-3).needed is not None
+
+
+@pytest.mark.parametrize("slow, newest", [(583, "14 ms"), (600, "70 ms")])
+def test_a_tails_past_is_remembered_for_forty_requests_above_it(slow: int, newest: str):
+    """At p99 over 4,000: after 8,000 quick ones 14 % of the slow ones count, just under or over one in a hundred."""
+    past = [[0.06] * slow, [0.006] * 8000]
+    warmup = [latencies("q.latency", B, at, seconds, FINE, stage="warmup") for at, seconds in enumerate(past)]
+    _, pairs = _rollout(1.0, rounds=1)
+    reason = _latency_trial(warmup, pairs, objective=replace(P90, quantile=0.99)).reason
+    assert f"(the newest {newest})" in reason
+
+
+def test_a_latency_measures_noise_where_its_terms_say_so():
+    """And not elsewhere."""
+    for measuring in (False, True):
+        trial = LatencyTrial(terms_of(P90, RollbackOn.EXCESS, measures_noise=measuring))
+        assert trial.noise.measuring is measuring
