@@ -14,6 +14,8 @@ from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.remote import RemoteProvider, RemoteSmoke, RemoteStack, remote_questions
 from harness.adapters.remote_access import Access, resolve
 from harness.adapters.routers.flag_router import FlagRouter
+from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, connect
+from harness.adapters.routers.kubernetes_routes import KubernetesRouter
 from harness.adapters.routers.nginx import NginxRouter
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.event import Event
@@ -178,9 +180,6 @@ def router_of(
 
 
 def _kubernetes(target: Target) -> Router:
-    from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, connect  # noqa: PLC0415 - an extra
-    from harness.adapters.routers.kubernetes_routes import KubernetesRouter  # noqa: PLC0415
-
     text = target.router.text
     return KubernetesRouter(
         connect(text("kubeconfig"), text("context")),
