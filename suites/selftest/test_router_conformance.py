@@ -47,9 +47,11 @@ def test_a_kubernetes_router_conforms_on_a_stand_in(check: Check, kind: str, tmp
 def test_a_kubernetes_router_conforms_on_the_real_api_server(kind: str, tmp_path: Path) -> None:
     """All promises, one after the other, on Kubernetes' own API server code, where it has been built."""
     with kubernetes_rig(KINDS[kind], "real", tmp_path) as rig:
-        for check in sorted(set(CHECKS) - {never_moves_a_user_out}, key=says_when_it_is_away.__eq__):
-            rig.router.set_limit(0)
-            check(rig)
+        for check in CHECKS:
+            if check not in (never_moves_a_user_out, says_when_it_is_away):
+                rig.router.set_limit(0)
+                check(rig)
+        says_when_it_is_away(rig)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 from harness.model.errors import EnvironmentProblem
 
-_TIMEOUT_S = 5.0
+_CONNECT_S, _READ_S = 3.0, 10.0
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 
 
@@ -97,7 +97,9 @@ class _ApiServer:
 
         try:
             ask = getattr(self._api, call)
-            return ask(kind.group, kind.version, namespace, kind.plural, name, *body, _request_timeout=_TIMEOUT_S)
+            return ask(
+                kind.group, kind.version, namespace, kind.plural, name, *body, _request_timeout=(_CONNECT_S, _READ_S)
+            )
         except HTTPError as error:
             msg = f"the API server {self._host} does not answer: {error}"
             raise EnvironmentProblem(msg, mend="is the cluster up, and reachable from here?") from error
