@@ -8,6 +8,7 @@ import scipy.special as _scipy_special  # pyright: ignore[reportMissingTypeStubs
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Whole = NDArray[np.int64]
 _special: Any = _scipy_special
 
 
@@ -108,13 +109,13 @@ def newcombe(candidate: tuple[float, float], baseline: tuple[float, float], conf
     return max(-1.0, low), min(1.0, high)
 
 
-def at_most(bad: Array, n: int, share: float) -> Array:
-    """Return P(Binomial(n, share) <= bad), elementwise over an array of counts."""
+def at_most(bad: Array, n: Whole, share: float) -> Array:
+    """Return P(Binomial(n, share) <= bad), elementwise over whole counts and sizes."""
     return cast("Array", _special.bdtr(bad, n, share))
 
 
-def at_least(bad: Array, n: int, share: float) -> Array:
-    """Return P(Binomial(n, share) >= bad), elementwise over an array of counts."""
+def at_least(bad: Array, n: Whole, share: float) -> Array:
+    """Return P(Binomial(n, share) >= bad), elementwise over whole counts and sizes."""
     return cast("Array", _special.bdtr(n - bad, n, 1 - share))
 
 

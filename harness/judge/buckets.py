@@ -20,7 +20,7 @@ class Buckets:
         self._counts: Array = np.zeros(0)
         self._memory = memory
         self.n = 0.0
-        self._squares = 0.0
+        self._squares: Array = np.zeros(0)
 
     def add(self, record: Evidence, *, worth: float = 1.0, phi: float = 1.0) -> None:
         """Add a record's counts; ValueError when its bounds are not those of the records before.
@@ -29,19 +29,21 @@ class Buckets:
         """
         counts = worth * np.asarray(record.counts, dtype=float)
         if not len(self._counts):
-            self.bounds, self._counts = record.bounds, np.zeros(len(record.counts))
+            self.bounds = record.bounds
+            self._counts, self._squares = np.zeros(len(record.counts)), np.zeros(len(record.counts))
         elif record.bounds != self.bounds:
             msg = f"{record.signal}: the bucket bounds changed during the run"
             raise ValueError(msg)
         keep = math.exp(-record.n / self._memory)
         self._counts = self._counts * keep + counts
         self.n = self.n * keep + worth * record.n
-        self._squares = self._squares * keep + worth * worth * phi * record.n
+        self._squares = self._squares * keep + worth * phi * counts
 
     @property
     def size(self) -> float:
         """How many independent requests of one weight tell as much (Kish's effective size)."""
-        return self.n * self.n / self._squares if self._squares else 0.0
+        squares = float(self._squares.sum())
+        return self.n * self.n / squares if squares else 0.0
 
     def above(self) -> Array:
         """Return the counts above each bound, an array as long as `bounds`."""
@@ -75,13 +77,18 @@ class Buckets:
     def bracket(self, level: float, error: float) -> tuple[float | None, float | None]:
         """Return bounds (low, high) of the true quantile, each wrong with chance `error`; None if not shown.
 
-        `high` is a bound that at most 1 - level are shown to exceed, `low` one that at least as many are: exact
-        for requests of one weight, at the effective size else.
+        `high` is the first bound from which on at most 1 - level are shown to exceed, `low` the last one up to which
+        at least as many are. Exact for requests of one weight. Else each bound has an effective size of its own, by
+        the weights of what lies above it (Fay and Feuer 1997): a few heavy slow requests are not many.
         """
-        n = math.floor(self.size + _ROUNDING)
-        above = self.above() * (n / self.n) if self.n else self.above()
-        small = np.flatnonzero(at_most(np.ceil(above - _ROUNDING), n, 1 - level) <= error)
-        large = np.flatnonzero(at_least(np.floor(above + _ROUNDING), n, 1 - level) <= error)
-        high = self.bounds[int(small[0])] if len(small) else None
-        low = self.bounds[int(large[-1])] if len(large) else None
-        return low, high
+        above, squares = self.above(), np.cumsum(self._squares[::-1])[::-1][1:]
+        some = squares > 0
+        share = above / max(self.n, _ROUNDING)
+        count = np.divide(np.square(above), squares, out=np.zeros_like(above), where=some)
+        size = np.divide(count, share, out=np.full_like(above, self.size), where=some)
+        n = np.floor(size + _ROUNDING).astype(np.int64)
+        small = at_most(np.ceil(count - _ROUNDING), n, 1 - level) <= error
+        large = at_least(np.floor(count + _ROUNDING), n, 1 - level) <= error
+        first = len(small) - int(np.argmin(small[::-1])) if not small.all() else 0
+        last = int(np.argmin(large)) - 1 if not large.all() else len(large) - 1
+        return self.bounds[last] if last >= 0 else None, self.bounds[first] if first < len(self.bounds) else None

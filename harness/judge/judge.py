@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 from harness.judge.assignment import AssignmentTrial
@@ -89,7 +90,7 @@ class Judge:
                 try:
                     self._route(record)
                 except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                    self._telemetry.mark(record, f"{error} ({record.note})" if record.note else str(error))
+                    self._telemetry.mark(record, str(error))
         for seat in self._seats:
             seat.trial.settle()
         self._pool.settle()
@@ -131,10 +132,23 @@ class Judge:
         Changes nothing: the same evidence gives the same judgements however often it is asked.
         """
         look = Look(at=at, stage=stage, final=final)
-        return tuple(self._judgement(seat, look) for seat in self._seats)
+        if not final:
+            return tuple(self._judgement(seat, look, seat.trial) for seat in self._seats)
+        return tuple(self._judgement(seat, look, self._whole(seat)) for seat in self._seats)
 
-    def _judgement(self, seat: Seat, look: Look) -> Judgement:
-        finding = self._trusted(seat, look, self._pool.named(seat, seat.trial.find(look)))
+    def _whole(self, seat: Seat) -> Trial:
+        """Return the seat's trial with its last judging interval closed: no more will come."""
+        if not isinstance(seat.trial, RatioTrial | FinestLatencyTrial):
+            return seat.trial
+        trial = deepcopy(seat.trial)
+        try:
+            trial.flush()
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            return _Unreadable(str(error))
+        return trial
+
+    def _judgement(self, seat: Seat, look: Look, trial: Trial) -> Judgement:
+        finding = self._trusted(seat, look, self._pool.named(seat, trial.find(look)))
         objective = seat.terms.objective
         return Judgement(
             id=objective.id,
@@ -217,6 +231,22 @@ class Judge:
         """Return how long ago, s, the seat's source last saw anything of an arm; 0 where it never did."""
         keys = ((seat.source, signal, arm) for signal in seat.signals)
         return look.at - max((self._newest[key] for key in keys if key in self._newest), default=look.at)
+
+
+class _Unreadable:
+    """A trial whose last interval cannot be read."""
+
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+
+    def observe(self, record: Evidence) -> None:
+        pass
+
+    def settle(self) -> None:
+        pass
+
+    def find(self, look: Look) -> Finding:  # noqa: ARG002 - a trial's
+        return Finding(status=Status.ERROR, reason=f"corrupt evidence: {self._fault}")
 
 
 def _by_policy(objectives: Sequence[Objective], plan: StagePlan) -> tuple[Objective, ...]:

@@ -7,7 +7,7 @@ from harness.judge.buckets import Buckets
 from harness.judge.difference import LatencyDifference, Noise, nearest_bound
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
 from harness.judge.pairing import Intervals
-from harness.judge.ratio import Standardised
+from harness.judge.ratio import NewestStage, Standardised
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -29,6 +29,8 @@ class LatencyTrial:
     within 1 + margin. Every interval has the same weight n_c n_b / (n_c + n_b) in both arms, so that latency
     which drifts on both is the same mixture in both. The bounds of the two quantiles, each at `confidence`, are
     put together as the limits of two independent estimates (Zou and Donner 2008): their distances add in squares.
+    The newest stage alone must not speak against it: there the candidate is not above each interval's T both more
+    often than its quantile allows and by more than the margin grants over the baseline.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -50,7 +52,8 @@ class LatencyTrial:
         self._candidate, self._baseline = Buckets(), Buckets()
         self._excess = Excess()
         self._n = 0
-        self._beyond = Standardised()
+        self._beyond, self._newest = Standardised(), NewestStage()
+        self._granted = 0.0
         self._last_threshold = 0.0
 
     @property
@@ -68,13 +71,21 @@ class LatencyTrial:
                 self._past_b.add(record)
             return
         for baseline, candidate in self._pairs.add(record):
-            if baseline and candidate:
-                if candidate.bounds != baseline.bounds:
-                    msg = f"{record.signal}: the arms' bucket bounds differ"
-                    raise ValueError(msg)
-                self._bet(candidate, baseline)
-            if baseline:
-                self._past_b.add(baseline)
+            self._take(baseline, candidate)
+
+    def _take(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
+        if baseline and candidate:
+            if candidate.bounds != baseline.bounds:
+                msg = f"{candidate.signal}: the arms' bucket bounds differ"
+                raise ValueError(msg)
+            self._bet(candidate, baseline)
+        if baseline:
+            self._past_b.add(baseline)
+
+    def flush(self) -> None:
+        """Judge what still waits for its judging interval to end: no more will come."""
+        for baseline, candidate in self._pairs.flush():
+            self._take(baseline, candidate)
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
@@ -101,6 +112,8 @@ class LatencyTrial:
         self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
+        self._newest.add(candidate.stage, counts)
+        self._granted = margin
         self._last_threshold = bounds[there]
 
     def find(self, look: Look) -> Finding:
@@ -149,6 +162,12 @@ class LatencyTrial:
         if self._terms.gating.mode is RollbackOn.EXCESS and self._excess.peak >= -math.log(self._terms.alpha):
             return Status.FAIL, f"{seen}: beyond the margin of {margin:g} %"
         if highest is not None and highest <= self._ratio * _SLACK:
+            now = self._newest.seen
+            if now.bad_c > (1 - self._level) * now.n_c and now.difference > self._granted:
+                late = (
+                    f"but in stage {self._newest.name} alone {of(now.bad_c, now.n_c)} against {of(now.bad_b, now.n_b)}"
+                )
+                return Status.INCONCLUSIVE, f"{seen}: within {margin:g} % over all, {late}"
             return Status.PASS, f"{seen}: shown at most {100 * (highest - 1):+.0f} %, within {margin:g} %"
         shown = f"at most {100 * (highest - 1):+.0f} % is shown" if highest else "too few requests for a bound"
         return Status.INCONCLUSIVE, f"{seen}: {shown}, the margin is {margin:g} %"
@@ -182,6 +201,10 @@ class FinestLatencyTrial:
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
+
+    def flush(self) -> None:
+        """Judge what still waits."""
+        self.judged.flush()
 
     def find(self, look: Look) -> Finding:
         """Judge the finer of the two that came."""

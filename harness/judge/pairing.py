@@ -69,6 +69,10 @@ class Intervals:
             self._open.append((baseline, candidate))
         return ready
 
+    def flush(self) -> list[tuple[Evidence | None, Evidence | None]]:
+        """Return the judging interval that is still open, if any: no more will come."""
+        return [self._close()] if self._open else []
+
     def _close(self) -> tuple[Evidence, Evidence]:
         closed, self._open = self._open, []
         return _merged([baseline for baseline, _ in closed]), _merged([candidate for _, candidate in closed])

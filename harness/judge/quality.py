@@ -15,6 +15,7 @@ from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 _SLACK = 1e-9
+_TOP = 1e-6  # how far from 1 a scaled last bound may come to lie
 
 
 class QualityTrial:
@@ -29,7 +30,8 @@ class QualityTrial:
     its unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold
     reached 1/alpha of this trial at any time (a plan that never rolls back by comparison: against a number alone);
     passes while the evidence that it is within reaches 1 / (1 - confidence). A candidate that misses a number which
-    the baseline's mean misses too is an error: the machine or the stack. The interval holds at all looks at once.
+    the baseline's mean misses too is an error: the machine or the stack. Nothing passes while the newest stage alone
+    looks beyond the threshold. The interval holds at all looks at once.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -53,6 +55,8 @@ class QualityTrial:
         self._at = self._capital.at(self._edge)
         self._pairs = Pairing()
         self._arms = {arm: _Sum() for arm in Arm}
+        self._newest = {arm: _Sum() for arm in Arm}  # of the newest stage alone
+        self._stage = ""
         self._shape: tuple[Kind, tuple[float, ...]] | None = None
 
     def observe(self, record: Evidence) -> None:
@@ -69,17 +73,24 @@ class QualityTrial:
             for baseline, candidate in self._pairs.add(record):
                 self._pair(baseline, candidate)
             return
-        self._arms[record.arm].add(scores)
+        self._count(record, scores)
         if record.arm is Arm.CANDIDATE:
             self._mean.update(scores)
+
+    def _count(self, record: Evidence, scores: Scores) -> None:
+        if record.stage != self._stage:
+            self._stage, self._newest = record.stage, {arm: _Sum() for arm in Arm}
+        if record.arm is not None:
+            self._arms[record.arm].add(scores)
+            self._newest[record.arm].add(scores)
 
     def _pair(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
         if baseline and candidate:
             scores_c, scores_b = self._read(candidate), self._read(baseline)
             if float(scores_c.n) and float(scores_b.n):
                 self._difference.update(scores_c, scores_b)
-                self._arms[Arm.CANDIDATE].add(scores_c)
-                self._arms[Arm.BASELINE].add(scores_b)
+                self._count(candidate, scores_c)
+                self._count(baseline, scores_b)
         elif baseline:
             self._difference.learn(self._read(baseline))
 
@@ -93,8 +104,15 @@ class QualityTrial:
         else:
             msg = f"{record.signal}: a score is a gauge or a histogram, found {record.kind}"
             raise ValueError(msg)
-        if low.min() < 0 or high.max() > 1 + _SLACK or (record.counts and record.counts[-1]):
+        if record.counts and record.counts[-1]:
+            msg = record.note or f"{record.signal}: a score outside 0 to 1"
+            raise ValueError(msg)
+        if low.min() < 0 or high.max() > 1 + _SLACK:
             msg = f"{record.signal}: a score outside 0 to 1"
+            raise ValueError(msg)
+        if record.kind is Kind.HISTOGRAM and abs(record.bounds[-1] - 1) > _TOP:
+            msg = f"{record.signal}: the last bound is {record.bounds[-1]:g}, expected 1, the top of the scale: "
+            msg += "correct the signal's `scale`"
             raise ValueError(msg)
         if self._shape not in {None, (record.kind, record.bounds)}:
             msg = f"{record.signal}: the kind or the bucket bounds changed during the run"
@@ -143,8 +161,24 @@ class QualityTrial:
                 return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"
             return Status.FAIL, f"{seen}: beyond the {limit}, beyond chance"
         if float(self._capital.above[self._at]) >= -math.log(1 - self._terms.confidence):
+            late = self._late()
+            if late:
+                return (
+                    Status.INCONCLUSIVE,
+                    f"{seen}: within the {limit} over all, but {late} in stage {self._stage} alone",
+                )
             return Status.PASS, f"{seen}: shown within the {limit}"
         return Status.INCONCLUSIVE, f"{seen}: neither shown within nor beyond the {limit}"
+
+    def _late(self) -> str:
+        """Return how the newest stage alone looks beyond the threshold; "" where it does not."""
+        candidate, baseline = self._newest[Arm.CANDIDATE], self._newest[Arm.BASELINE]
+        if not candidate.n or (self._paired and not baseline.n):
+            return ""
+        value = candidate.mean - baseline.mean if self._paired else candidate.mean
+        if value >= self._edge:
+            return ""
+        return f"{100 * self._side.back(value):+.2f} points" if self._paired else _mean(self._side, candidate)
 
 
 @dataclass(slots=True)

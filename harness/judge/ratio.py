@@ -52,6 +52,21 @@ class Standardised:
         return newcombe((self._c / self._weight, size_c), (self._b / self._weight, size_b), confidence)
 
 
+class NewestStage:
+    """Both arms' shares in the newest judged stage alone: what was proven before says nothing of a later change."""
+
+    def __init__(self) -> None:
+        """Start without a stage."""
+        self.name: str = ""
+        self.seen = Standardised()
+
+    def add(self, stage: str, counts: Counts) -> None:
+        """Take one interval in; a new stage begins anew."""
+        if stage != self.name:
+            self.name, self.seen = stage, Standardised()
+        self.seen.add(counts)
+
+
 class RatioTrial:
     """Holds the candidate's share of bad events to the baseline's plus a margin in percentage points.
 
@@ -59,7 +74,7 @@ class RatioTrial:
     intervals feed only the predictable rate that the bets start from. Fails when the e-process against
     "at most the margin above the baseline" reaches 1/alpha of this trial: a release whose excess lies within
     the margin is never rolled back for it but with that chance. Passes when the e-process against "at least
-    the margin above" reaches 1 / (1 - confidence).
+    the margin above" reaches 1 / (1 - confidence), and the newest stage alone does not look worse than the margin.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -76,7 +91,7 @@ class RatioTrial:
         self.difference = ShareDifference(terms.gating, self.noise)
         self._past_b, self._past_c = PastRate(), PastRate()
         self._excess, self._within = Excess(), Within()
-        self._seen = Standardised()
+        self._seen, self._newest = Standardised(), NewestStage()
 
     def observe(self, record: Evidence) -> None:
         """Take one interval of one arm; it counts once its partner is there."""
@@ -88,13 +103,23 @@ class RatioTrial:
                 self._past_b.update(record.bad, record.n)
             return
         for baseline, candidate in self._pairs.add(record):
-            if baseline and candidate:
-                self._bet(Counts(candidate.bad, candidate.n, baseline.bad, baseline.n))
-            if baseline:
-                self._past_b.update(baseline.bad, baseline.n)
+            self._take(baseline, candidate)
+
+    def _take(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
+        if baseline and candidate:
+            counts = Counts(candidate.bad, candidate.n, baseline.bad, baseline.n)
+            self._bet(counts)
+            self._newest.add(candidate.stage, counts)
+        if baseline:
+            self._past_b.update(baseline.bad, baseline.n)
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
+
+    def flush(self) -> None:
+        """Judge what still waits for its judging interval to end: no more will come."""
+        for baseline, candidate in self._pairs.flush():
+            self._take(baseline, candidate)
 
     def _bet(self, counts: Counts) -> None:
         p_b = self._past_b.rate
@@ -133,6 +158,9 @@ class RatioTrial:
             strength = f"e-value {_power(float(self._excess.peak))}, rolls back at {_power(alarm)}"
             return Status.FAIL, f"{counts}: beyond the margin of {margin:g} points ({strength})", None
         proof, wanted = float(self._within.log_e), -math.log(1 - self._terms.confidence)
+        if proof >= wanted and self._newest.seen.difference > self._margin:
+            now = f"{100 * self._newest.seen.difference:+.2f} points in stage {self._newest.name} alone"
+            return Status.INCONCLUSIVE, f"{counts}: within the margin of {margin:g} points over all, but {now}", None
         if proof >= wanted:
             return Status.PASS, f"{counts}: shown within the margin of {margin:g} points", None
         needed = more_to_reach(proof, wanted, seen.n_c + seen.n_b)
@@ -141,8 +169,8 @@ class RatioTrial:
 
 
 def more_to_reach(proof: float, wanted: float, n: int) -> int | None:
-    """Return how many more units lift log evidence from `proof` to `wanted` at its rate so far; None if never."""
-    return math.ceil((wanted - proof) * n / proof) if proof > 0 else None
+    """Return how many more units lift log evidence from `proof` to `wanted` at its rate so far; None if none do."""
+    return math.ceil((wanted - proof) * n / proof) if 0 < proof < wanted else None
 
 
 def _power(log_value: float) -> str:

@@ -142,19 +142,33 @@ def test_a_bound_that_is_wrong_with_exactly_the_chance_allowed_is_shown():
     assert _filled(0, 0, 0, 0, 1).bracket(0.5, 0.5) == (0.1, None)
 
 
-def test_bounds_with_unequal_weights_are_at_the_effective_size_rounded_to_the_safe_side():
-    """30 and 20 requests, the second half as worthy: 40 of 44.4; counts above rounded up for high, down for low."""
+def test_bounds_with_unequal_weights_are_at_the_size_that_each_bounds_weights_leave():
+    """30 requests and 20 half as worthy; above .02: 10 and 10, as good as 18 of 48; counts rounded to the safe side."""
     buckets = Buckets()
     buckets.add(_counts(0, 20, 10, 0, 0))
     buckets.add(_counts(0, 10, 7, 2, 1), worth=0.5)
-    n = math.floor(40**2 / (30 + 0.25 * 20))
-    above = np.array([40, 15, 1.5, 0.5]) * n / 40
-    for level in (0.5, 0.7, 0.9):
+    counts, sizes = np.array([40**2 / 35, 18, 3, 1]), np.array([45, 48, 80, 80])
+    for level in (0.5, 0.7, 0.9, 0.99):
         for error in (0.3, 0.05, 0.01):
-            small = np.flatnonzero(stats.binom.cdf(np.ceil(above), n, 1 - level) <= error)
-            large = np.flatnonzero(stats.binom.sf(np.floor(above) - 1, n, 1 - level) <= error)
-            wanted = (BOUNDS[large[-1]] if len(large) else None, BOUNDS[small[0]] if len(small) else None)
-            assert buckets.bracket(level, error) == wanted
+            small = list(stats.binom.cdf(np.ceil(counts), sizes, 1 - level) <= error)
+            large = list(stats.binom.sf(np.floor(counts) - 1, sizes, 1 - level) <= error)
+            high = next((BOUNDS[i] for i in range(4) if all(small[i:])), None)
+            low = next((BOUNDS[i] for i in reversed(range(4)) if all(large[: i + 1])), None)
+            assert buckets.bracket(level, error) == (low, high)
+
+
+def test_a_few_heavy_slow_requests_are_not_many():
+    """20 requests of a cold start weigh as much as 360 later ones; of the upper bounds .5 % may be too low."""
+    rng = np.random.default_rng(1)
+    missed = 0
+    for _ in range(2000):
+        buckets = Buckets()
+        cold, later = int(rng.binomial(20, 0.3)), int(rng.binomial(2000, 0.005))  # a mixture of 5 % above .02
+        buckets.add(_counts(0, 20 - cold, cold, 0, 0), worth=0.9)
+        buckets.add(_counts(0, 2000 - later, later, 0, 0), worth=0.05)
+        high = buckets.bracket(0.95, 0.005)[1]
+        missed += high is not None and high < 0.05
+    assert missed <= 20
 
 
 def test_buckets_with_other_bounds_are_refused():

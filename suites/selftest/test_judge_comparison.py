@@ -232,3 +232,53 @@ def test_latency_that_drifts_on_both_arms_hides_no_candidate_at_its_margin(drift
     """Pooled over the ramp it would: the later seconds, quicker or slower, are mostly the candidate's own."""
     assert all(Status.PASS not in _drifting(seed, 1.3, drift) for seed in range(6))
     assert all(Status.PASS in _drifting(seed, 1.0, drift) for seed in range(3))
+
+
+def _late(shares: tuple[float, ...], slower: tuple[float, ...], bad: tuple[float, ...]) -> dict[str, set[Status]]:
+    """Return what is said in the last stage, second by second, of a candidate that is bad in some stages alone."""
+    rng = np.random.default_rng(3)
+    p95 = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASELINE, quantile=0.95, id="p95")
+    errors = objective_of(Measure.RATIO, "q.error", 2, "points", against=Against.BASELINE, id="errors")
+    judge = vouched(p95, errors)
+    said: dict[str, set[Status]] = {"p95": set(), "errors": set()}
+    at = 0
+    for stage, (share, factor, wrong) in enumerate(zip((0.0, *shares), (1.0, *slower), (0.0, *bad), strict=True)):
+        for second in range(20 if stage == 0 else 60):
+            n, name = int(rng.binomial(45, share)), f"s{stage}" if stage else "warmup"
+            drawn = {arm: 0.02 * np.exp(0.47 * rng.standard_normal(k)) for arm, k in ((B, 45 - n), (C, n))}
+            drawn[C] = drawn[C] * factor
+            judge.observe([
+                *(latencies("q.latency", arm, at, drawn[arm], stage=name, share=share) for arm in (B, C)),
+                events("q.error", B, at, 45 - n, stage=name, share=share),
+                events("q.error", C, at, n, int(rng.binomial(n, wrong)), stage=name, share=share),
+            ])  # fmt: skip
+            at += 1
+            if stage == len(shares) and second >= 6:
+                for judgement in judge.look(at=float(at), stage=name, final=False):
+                    said[judgement.id].add(judgement.status)
+    return said
+
+
+def test_a_candidate_that_turns_bad_in_the_last_stage_is_not_passed_on_what_came_before():
+    """At 95 % few of the baseline's requests are left to compare with: what they say must not be outvoted."""
+    shares = (0.25, 0.5, 0.95)
+    assert _late(shares, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)) == {"p95": {Status.PASS}, "errors": {Status.PASS}}
+    assert Status.PASS not in _late(shares, (1.0, 1.0, 2.0), (0.0, 0.0, 0.0))["p95"]
+    assert Status.PASS not in _late(shares, (1.0, 1.0, 1.0), (0.0, 0.0, 0.1))["errors"]
+
+
+def test_a_candidate_that_was_bad_at_first_and_recovered_is_not_held_by_it():
+    """The newest stage alone is asked: a cold start of 10 % more is within the margin over all."""
+    shares = (0.25, 0.5, 0.95)
+    assert Status.PASS in _late(shares, (1.1, 1.0, 1.0), (0.02, 0.0, 0.0))["p95"]
+
+
+@pytest.mark.parametrize("interval_s", [1.0, 15.0, 60.0])
+def test_the_last_look_judges_the_interval_that_is_still_open(interval_s: float):
+    """A minute of proof, then ten seconds in which every answer of the candidate is an error, and no more."""
+    good = [events("q.error", arm, float(at), 20, stage="50") for at in range(60) for arm in (B, C)]
+    bad = [events("q.error", arm, float(at), 20, 20 if arm is C else 0, stage="100", share=0.95)
+           for at in range(60, 70) for arm in (B, C)]  # fmt: skip
+    plan = plan_of(interval_s=interval_s)
+    assert verdict_on(ONE_POINT, good, final=True, plan=plan).status is Status.PASS
+    assert verdict_on(ONE_POINT, good + bad, final=True, plan=plan).status is not Status.PASS

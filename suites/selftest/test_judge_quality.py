@@ -556,3 +556,26 @@ def test_a_score_a_rounding_error_above_one_is_one():
     stream = list(_gauges(60, 0.85, 0.85))
     assert verdict_on(HIGH, [*stream, score(C, 500, 1 + 1e-9)]).status is Status.PASS
     assert verdict_on(HIGH, [*stream, score(C, 500, 1 + 2e-9)]).status is Status.ERROR
+
+
+@pytest.mark.parametrize("objective, fallen", [(HIGH, 0.5), (PAIRED, 0.5), (PAIRED, 0.8)])
+def test_scores_that_fall_in_the_newest_stage_are_not_passed_on_what_came_before(objective: Objective, fallen: float):
+    """400 good seconds, then 60 of another stage; scores that stay pass there."""
+    good = list(_gauges(400, 0.9, 0.9))
+    for mean, passes in ((0.9, True), (fallen, False)):
+        late = [
+            replace(r, start_s=r.start_s + 400, end_s=r.end_s + 400, stage="100") for r in _gauges(60, mean, 0.9, 2)
+        ]
+        judgement = verdict_on(objective, [*good, *late])
+        assert (judgement.status is Status.PASS) is passes, judgement.reason
+        assert judgement.needed is None or judgement.needed > 0
+
+
+def test_a_histogram_whose_top_is_not_that_of_the_scale_is_an_error_of_its_scale():
+    """0 to 5 stars taken for 0 to 50: a margin of 5 points would be one of 50."""
+    short = tuple(bound / 10 for bound in TENTHS)
+    judgement = verdict_on(
+        PAIRED, [tenths(arm, at, np.array([0.9]), bounds=short) for at in range(9) for arm in (B, C)]
+    )
+    assert judgement.status is Status.ERROR
+    assert "the last bound is 0.1, expected 1, the top of the scale" in judgement.reason
