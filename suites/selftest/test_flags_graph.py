@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import xxhash
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.model.system import Flag
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 pytestmark = pytest.mark.selftest
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 NAMES = ("a", "b", "c", "d", "e")
 A, B, C = (
@@ -65,7 +64,6 @@ def test_a_session_has_one_bucket_by_a_hash_that_is_published():
     ]
 
 
-@unhurried
 @given(session=st.text(), low=percents, high=percents)
 def test_raising_a_share_never_moves_a_session_out(session: str, low: float, high: float):
     """Who has the feature at a share has it at every higher one."""
@@ -93,7 +91,6 @@ def test_the_share_of_sessions_is_the_asked_one(percent: float):
     assert abs(on - n * part) <= 5 * (n * part * (1 - part)) ** 0.5
 
 
-@unhurried
 @given(percent=percents)
 def test_a_share_is_the_nearest_number_of_buckets(percent: float):
     """0 % is none, 100 % is all, and no rounding of binary fractions gives one bucket more (1.1 % is 110)."""
@@ -102,7 +99,6 @@ def test_a_share_is_the_nearest_number_of_buckets(percent: float):
     assert [graph.limit(one) for one in (0, 1.1, 14.29, 100)] == [0, 110, 1429, 10_000]
 
 
-@unhurried
 @given(percent=percents, session=st.text(max_size=20))
 def test_the_gateway_puts_a_session_where_the_router_does(percent: float, session: str):
     """The application's own code agrees for every share: flags and traffic move together, to the bucket."""
@@ -124,14 +120,12 @@ def test_the_gateway_takes_no_bucket_too_many():
 # ---------------------------------------------------------------- effective shares
 
 
-@unhurried
 @given(flags=families(), shares=shares_of_all)
 def test_an_effective_share_is_the_least_on_the_way_up(flags: tuple[Flag, ...], shares: dict[str, float]):
     """Against the definition, for any family, any order of the file and any shares."""
     assert graph.effective_shares(flags, shares) == {one.name: worth(flags, shares, one.name) for one in flags}
 
 
-@unhurried
 @given(flags=families(), shares=shares_of_all)
 def test_a_child_is_on_only_where_its_parents_are(flags: tuple[Flag, ...], shares: dict[str, float]):
     """Buckets are shared by all flags: no session ever has a child without every one of its parents."""
@@ -179,14 +173,12 @@ def test_the_gateway_and_the_planner_agree_on_the_shipped_flags():
 # ---------------------------------------------------------------- cycles
 
 
-@unhurried
 @given(flags=families())
 def test_a_family_has_no_cycle(flags: tuple[Flag, ...]):
     """No false alarm."""
     assert graph.cycle({flag.name: flag.depends for flag in flags}) == []
 
 
-@unhurried
 @given(flags=families(), data=st.data())
 def test_a_planted_cycle_is_found_and_is_one(flags: tuple[Flag, ...], data: st.DataObject):
     """A flag is made to depend on one of its own descendants: the answer is a closed way along real dependencies."""
@@ -230,7 +222,6 @@ def test_features_of_one_line_exclude_each_other_and_siblings_do_not():
     assert not graph.related(siblings, "b", "e")
 
 
-@unhurried
 @given(flags=families(), a=st.sampled_from(NAMES), b=st.sampled_from(NAMES))
 def test_what_excludes_each_other_does_so_both_ways(flags: tuple[Flag, ...], a: str, b: str):
     """The relation is symmetric, and a flag is an ancestor of its descendants."""
@@ -245,7 +236,6 @@ def test_a_parent_goes_back_after_its_children():
     assert graph.rollback_order(FAMILY, "d") == ("d",)
 
 
-@unhurried
 @given(flags=families(), name=st.sampled_from(NAMES))
 def test_no_flag_goes_back_before_one_that_depends_on_it(flags: tuple[Flag, ...], name: str):
     """For any family: exactly the flag and its descendants, each once, none before its own descendants."""
@@ -287,7 +277,6 @@ def test_a_flag_is_not_raised_above_its_parents(shares: dict[str, float], name: 
     assert bool(found) == bool(says)
 
 
-@unhurried
 @given(flags=families(), shares=shares_of_all, name=st.sampled_from(NAMES), to=percents)
 def test_a_raise_that_is_allowed_is_worth_what_it_says(
     flags: tuple[Flag, ...], shares: dict[str, float], name: str, to: float
@@ -334,7 +323,6 @@ def test_fields_that_cannot_both_hold_are_told(flags: tuple[Flag, ...], field: s
     assert clash.mend
 
 
-@unhurried
 @given(flags=families())
 def test_sound_flags_do_not_clash(flags: tuple[Flag, ...]):
     """No false alarm."""

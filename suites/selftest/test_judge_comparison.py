@@ -29,7 +29,7 @@ STRICT = objective_of(Measure.RATIO, "q.error", 0, "points", against=Against.BAS
 P95 = objective_of(Measure.QUANTILE, "q.latency", 30, "%", against=Against.BASELINE, quantile=0.95)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n_c=st.integers(0, 6), n_b=st.integers(0, 6), p_c=st.floats(0.01, 0.95), p_b=st.floats(0.01, 0.95),
     margin=st.sampled_from([0.0, 0.01, 0.1, 0.3]), q=_SHARES, inside=_SHARES,

@@ -177,7 +177,7 @@ def bent_records(draw: st.DrawFn) -> Evidence:
     return bent(record, **{name: draw(CHANGES[name]) for name in names})
 
 
-@settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(st.lists(bent_records(), max_size=12), st.sampled_from(list(RollbackOn)), st.booleans())
 def test_nothing_that_a_record_may_hold_is_an_exception(records: list[Evidence], mode: RollbackOn, warm: bool):  # noqa: FBT001
     """Any fields at all, alone and after a sound stream; a look after each record and a good second after all."""
@@ -348,7 +348,7 @@ def test_a_series_dated_ahead_cannot_hide_that_it_stopped(source: Source, signal
         assert "a clock is wrong" in found[name, source.value].reason
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.one_of(st.text(max_size=40), st.dictionaries(st.sampled_from(sorted(CHANGES)), NUMBERS, max_size=9).map(repr))
 )

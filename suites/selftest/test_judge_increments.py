@@ -196,7 +196,7 @@ def test_buckets_that_are_no_histogram_are_typed(now: Frame, reading: Reading, w
     assert words in made.reason
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20), st.booleans()), min_size=1, max_size=30))
 def test_through_resets_no_count_is_invented(steps: list[tuple[int, int, bool]]):
     """A process that counts and now and then begins anew: what is told never exceeds what happened, bad or total."""
@@ -232,7 +232,7 @@ KEYS = st.builds(
 FRAMES = st.builds(Frame, st.floats(0, 20), st.dictionaries(KEYS, VALUES, max_size=8))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from([ERRORS, LATENCY, MEMORY]), st.none() | FRAMES, FRAMES)
 def test_any_two_scrapes_are_a_typed_reading(signal: Signal, before: Frame | None, now: Frame):
     """Never an exception; a reason wherever there is no plain record; and no record that contradicts itself."""
@@ -252,7 +252,7 @@ ROWS = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(ROWS, max_size=4), st.lists(ROWS, max_size=4))
 def test_answers_are_read_to_rising_frames_or_faults(bad: list[dict], total: list[dict]):
     """Whatever rows Prometheus answers with: frames in order of time with every series, or what is wrong."""

@@ -34,7 +34,7 @@ def test_adding_something_bad_never_improves_a_merged_status(statuses: list[Stat
         assert RANK[merge([*statuses, worse])] >= RANK[merge(statuses)]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), min_size=1, max_size=25), st.data())
 def test_adding_failures_to_the_candidate_never_turns_a_judgement_into_a_pass(
     rows: list[tuple[int, int]], data: st.DataObject

@@ -73,7 +73,7 @@ def test_no_gambler_gains_on_average_at_the_true_mean(
     assert np.any(above[:at] > 1.05) or np.any(below[at + 1 :] > 1.05)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     level=st.sampled_from([0.2, 0.5, 0.9]), effect=st.sampled_from([-0.1, 0.0, 0.1]),
     n_c=st.integers(1, 3), n_b=st.integers(1, 3),
@@ -210,7 +210,7 @@ def test_a_grid_only_ever_widens_the_interval():
         assert low < high
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_capital_runs_steadily_along_the_grid(values: list[float]):
     """What excludes a mean excludes all beyond it: that is what makes rounding outward exact."""

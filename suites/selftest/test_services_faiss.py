@@ -195,7 +195,7 @@ async def test_a_server_over_a_corrupt_snapshot_starts_and_says_so(tmp_path: Pat
     assert (health.status_code, health.json()["integrity"]) == (503, "corrupt")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_a_snapshot_is_refused(tmp_path: Path, place: int, bit: int):
     """One bit anywhere in the file."""
@@ -208,7 +208,7 @@ def test_any_flipped_bit_of_a_snapshot_is_refused(tmp_path: Path, place: int, bi
         snapshot.verified_bytes(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(raw=st.binary(max_size=200))
 def test_bytes_that_are_no_snapshot_are_refused_and_nothing_else(raw: bytes):
     """Arbitrary bytes never decode, and never raise anything but the one error."""

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from service_upstreams import DIMENSION, RedisDouble, TritonDouble, client_of, hashed_vector, ollama_double, serving
 
@@ -353,7 +353,6 @@ def test_a_session_has_the_bucket_that_the_router_gives_it():
         assert bucket(session) == xxhash.xxh32(session.encode()).intdigest() % 10_000
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(sessions=st.lists(st.text(min_size=1, max_size=20), max_size=30), low=st.floats(0, 100), high=st.floats(0, 100))
 def test_raising_a_flag_never_takes_it_from_a_session(sessions: list[str], low: float, high: float):
     """Two shares in order; the sessions of the lower are among those of the higher."""
@@ -363,7 +362,6 @@ def test_raising_a_flag_never_takes_it_from_a_session(sessions: list[str], low: 
         assert set(below.features(session)) <= set(above.features(session))
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(shares=st.dictionaries(st.sampled_from(FEATURES), st.floats(0, 100)))
 def test_an_effective_share_is_the_least_of_the_flag_and_its_parents(shares: dict[str, float]):
     """A chain of three flags."""
