@@ -65,10 +65,8 @@ async def _serve(servers: tuple[Plain, ...], ready: threading.Event, stop: async
         listening.append(server)
     ready.set()
     await stop.wait()
-    for server in listening:
-        server.close()
     quiet = 0
-    while quiet < _QUIET:  # what was accepted just now has no task for a few turns
+    while quiet < _QUIET:  # a server that closes while it accepts would leave that connection open
         await asyncio.sleep(0)
         talks = asyncio.all_tasks() - {asyncio.current_task()}
         quiet = 0 if talks else quiet + 1
@@ -76,6 +74,8 @@ async def _serve(servers: tuple[Plain, ...], ready: threading.Event, stop: async
             writer.close()
         if talks:
             await asyncio.wait(talks, timeout=0.05)
+    for server in listening:
+        server.close()
 
 
 class _Talk:
