@@ -2,12 +2,13 @@
 
 import math
 
-from harness.judge.bets import Counts, Excess, PastRate
+from harness.judge.bets import Counts, PastRate
 from harness.judge.buckets import Buckets
 from harness.judge.difference import LatencyDifference, Noise, nearest_bound
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
 from harness.judge.pairing import Intervals
 from harness.judge.ratio import NewestStage, Standardised
+from harness.judge.restarts import RestartedExcess
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -50,7 +51,7 @@ class LatencyTrial:
         self.difference = LatencyDifference(terms.gating, self.noise, self._level)
         self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
         self._candidate, self._baseline = Buckets(), Buckets()
-        self._excess = Excess()
+        self._excess = RestartedExcess(len(terms.plan.stages) - 1)
         self._n = 0
         self._beyond, self._newest = Standardised(), NewestStage()
         self._granted = 0.0
@@ -109,10 +110,11 @@ class LatencyTrial:
         p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
         margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
+        if self._newest.add(candidate.stage, counts):
+            self._excess.begin()
         self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
-        self._newest.add(candidate.stage, counts)
         self._granted = margin
         self._last_threshold = bounds[there]
 

@@ -2,11 +2,12 @@
 
 import math
 
-from harness.judge.bets import Counts, Excess, PastRate, Within
+from harness.judge.bets import Counts, PastRate, Within
 from harness.judge.binomial import newcombe
 from harness.judge.difference import Noise, ShareDifference
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
 from harness.judge.pairing import Intervals
+from harness.judge.restarts import RestartedExcess
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -60,11 +61,13 @@ class NewestStage:
         self.name: str = ""
         self.seen = Standardised()
 
-    def add(self, stage: str, counts: Counts) -> None:
-        """Take one interval in; a new stage begins anew."""
-        if stage != self.name:
-            self.name, self.seen = stage, Standardised()
+    def add(self, stage: str, counts: Counts) -> bool:
+        """Take one interval in; a new stage begins anew. Return whether it is one that follows another."""
+        before, self.name = self.name, stage
+        if stage != before:
+            self.seen = Standardised()
         self.seen.add(counts)
+        return before not in {"", stage}
 
 
 class RatioTrial:
@@ -90,7 +93,7 @@ class RatioTrial:
         self.noise = Noise(terms.dispersion, measuring=terms.measures_noise)
         self.difference = ShareDifference(terms.gating, self.noise)
         self._past_b, self._past_c = PastRate(), PastRate()
-        self._excess, self._within = Excess(), Within()
+        self._excess, self._within = RestartedExcess(len(terms.plan.stages) - 1), Within()
         self._seen, self._newest = Standardised(), NewestStage()
 
     def observe(self, record: Evidence) -> None:
@@ -108,8 +111,9 @@ class RatioTrial:
     def _take(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
         if baseline and candidate:
             counts = Counts(candidate.bad, candidate.n, baseline.bad, baseline.n)
+            if self._newest.add(candidate.stage, counts):
+                self._excess.begin()
             self._bet(counts)
-            self._newest.add(candidate.stage, counts)
         if baseline:
             self._past_b.update(baseline.bad, baseline.n)
 

@@ -12,10 +12,12 @@ from judge_streams import events, latencies, objective_of, plan_of, verdict_on, 
 from scipy.stats import binom
 
 from harness.judge import Judge
-from harness.judge.bets import Counts, nearest
+from harness.judge.bets import Counts, Excess, nearest
 from harness.judge.pairing import Pairing
+from harness.judge.restarts import RestartedExcess
 from harness.model.evidence import Arm, Evidence, Source
 from harness.model.objective import Against, Measure
+from harness.model.plan import Stage
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -282,3 +284,38 @@ def test_the_last_look_judges_the_interval_that_is_still_open(interval_s: float)
     plan = plan_of(interval_s=interval_s)
     assert verdict_on(ONE_POINT, good, final=True, plan=plan).status is Status.PASS
     assert verdict_on(ONE_POINT, good + bad, final=True, plan=plan).status is not Status.PASS
+
+
+def test_a_fault_that_comes_with_the_last_stage_is_found_there_and_named():
+    """Proven good over three stages; then every fifth answer is an error: a failure of the release within a minute."""
+    ramp = ((1, 25), (2, 50), (3, 95))
+    plan = plan_of(stages=tuple(Stage(id=f"s{k}", share=s, min_bake_s=1, max_bake_s=9) for k, s in ramp))
+    stages = (("s1", 0.25, 100, 0), ("s2", 0.5, 300, 0), ("s3", 0.95, 60, 20))
+    records, at = [], 0
+    for name, share, seconds, percent in stages:
+        for _ in range(seconds):
+            n = round(40 * share)
+            records += [events("q.error", B, at, 40 - n, stage=name, share=share),
+                        events("q.error", C, at, n, n * percent // 100, stage=name, share=share)]  # fmt: skip
+            at += 1
+    assert verdict_on(ONE_POINT, records, plan=plan).status is Status.FAIL
+    assert verdict_on(ONE_POINT, records[: 2 * 400], plan=plan).status is Status.PASS
+
+
+def test_bets_that_begin_later_are_an_e_value_with_the_first():
+    """Their weights sum to 1, what has not begun is worth 1, and no more begin than were kept for."""
+    bets, one = RestartedExcess(2), Excess()
+    told = {"p_b": 0.01, "past_c": 0.01, "margin": 0.01}
+    assert bets.log_e == pytest.approx(0)
+    for bad in (0, 0, 5, 9):
+        bets.update(Counts(bad, 100, 1, 100), **told)
+        one.update(Counts(bad, 100, 1, 100), **told)
+    assert bets.log_e == pytest.approx(math.log(0.6 * math.exp(float(one.log_e)) + 0.4))
+    later = Excess()
+    for _ in range(4):
+        bets.begin()
+    bets.update(Counts(9, 100, 1, 100), **told)
+    for each in (one, later):
+        each.update(Counts(9, 100, 1, 100), **told)
+    values = [math.exp(float(each.log_e)) for each in (one, later)]
+    assert bets.log_e == pytest.approx(math.log(0.6 * values[0] + 0.4 * values[1]))
