@@ -287,10 +287,10 @@ def test_the_last_look_judges_the_interval_that_is_still_open(interval_s: float)
 
 
 def test_a_fault_that_comes_with_the_last_stage_is_found_there_and_named():
-    """Proven good over three stages; then every fifth answer is an error: a failure of the release within a minute."""
-    ramp = ((1, 25), (2, 50), (3, 95))
+    """A quarter of an hour of proof; then every tenth answer is an error: twenty seconds tell."""
+    ramp = ((1, 25), (2, 50), (3, 75))
     plan = plan_of(stages=tuple(Stage(id=f"s{k}", share=s, min_bake_s=1, max_bake_s=9) for k, s in ramp))
-    stages = (("s1", 0.25, 100, 0), ("s2", 0.5, 300, 0), ("s3", 0.95, 60, 20))
+    stages = (("s1", 0.25, 100, 0), ("s2", 0.5, 1000, 0), ("s3", 0.75, 20, 10))
     records, at = [], 0
     for name, share, seconds, percent in stages:
         for _ in range(seconds):
@@ -299,7 +299,7 @@ def test_a_fault_that_comes_with_the_last_stage_is_found_there_and_named():
                         events("q.error", C, at, n, n * percent // 100, stage=name, share=share)]  # fmt: skip
             at += 1
     assert verdict_on(ONE_POINT, records, plan=plan).status is Status.FAIL
-    assert verdict_on(ONE_POINT, records[: 2 * 400], plan=plan).status is Status.PASS
+    assert verdict_on(ONE_POINT, records[: 2 * 1100], plan=plan).status is Status.PASS
 
 
 def test_bets_that_begin_later_are_an_e_value_with_the_first():
