@@ -21,6 +21,7 @@ from harness.judge.finding import Finding, Look, Terms, of
 from harness.judge.gating import Gating
 from harness.judge.increments import Frame, Key, Reading, increment
 from harness.judge.latency import FinestLatencyTrial, LatencyTrial
+from harness.judge.number import NumberTrial
 from harness.judge.pairing import Intervals, Pairing
 from harness.judge.pool import Pool, Seat
 from harness.judge.ratio import RatioTrial, Standardised
@@ -780,3 +781,12 @@ def test_a_latency_measures_noise_where_its_terms_say_so():
     for measuring in (False, True):
         trial = LatencyTrial(terms_of(P90, RollbackOn.EXCESS, measures_noise=measuring))
         assert trial.noise.measuring is measuring
+
+
+def test_trials_that_compare_with_nothing_have_no_seat_in_the_pool():
+    """An objective against a number."""
+    terms = terms_of(objective_of(Measure.RATIO, "q.error", 5, "%"), RollbackOn.DIFFERENCE)
+    assert named(Seat(terms=terms, trial=NumberTrial(terms), signals=("q.error",)), seat(-math.log(0.01))) == [
+        False,
+        True,
+    ]
