@@ -111,7 +111,7 @@ class RealServer:
             self._ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition(name, kind))
         for kind in KINDS.values():
             place = f"/apis/{kind.group}/{kind.version}/namespaces/{NAMESPACE}/{kind.plural}"
-            assert until(lambda path=place: self._ask("GET", path) == 200, within=20.0), self._running.said()
+            assert until(lambda path=place: self._ask("GET", path) == 200, within=60.0), self._running.said()
 
     def start(self) -> None:
         self._running.start()
@@ -122,7 +122,7 @@ class RealServer:
         self._running.end()
 
     def _wait(self) -> None:
-        assert until(lambda: self._ask("GET", "/readyz") == 200, within=30.0), self._running.said()
+        assert until(lambda: self._ask("GET", "/readyz") == 200, within=60.0), self._running.said()
 
     def _ask(self, method: str, path: str, body: object = None) -> int:
         pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_hostname=False)
@@ -240,7 +240,7 @@ class KubernetesRig:
         names = ("app-baseline", "app-candidate") if self.kind is GATEWAY_API else ("app/baseline", "app/candidate")
         return KubernetesRouter(
             connect(str(self.kubeconfig)), self.kind, namespace=NAMESPACE, route=ROUTE, baseline=names[0],
-            candidate=names[1], taken_s=5.0,
+            candidate=names[1], taken_s=30.0,
         )  # fmt: skip
 
     def meddle(self, limit: int) -> None:
@@ -260,7 +260,7 @@ class KubernetesRig:
                 return False
             return True
 
-        assert until(changed)
+        assert until(changed, within=30.0)
 
     def renewals(self) -> Mapping[str, Callable[[], None]]:
         return {"restart": self._restart}
@@ -271,7 +271,7 @@ class KubernetesRig:
     def arms(self, sessions: Sequence[str], force: str = "") -> list[str]:
         if not self.kind.reports:  # Istio does not say when it follows, so the test waits for its gateway
             now = self.api.get_namespaced_custom_object(*self.place, ROUTE)["metadata"]["generation"]
-            assert until(lambda: self.gateway.seen == now)
+            assert until(lambda: self.gateway.seen == now, within=30.0)
         return [self.gateway.answer(force) for _ in sessions]
 
     def close(self) -> None:

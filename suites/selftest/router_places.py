@@ -55,7 +55,7 @@ def two_arms() -> Iterator[Mapping[Arm, int]]:
 
 def ask(port: int, sessions: Sequence[str], force: str = "") -> list[str]:
     """Send one request for each session to a router on 127.0.0.1; return the arms that answered."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     found: list[str] = []
     try:
         for session in sessions:
@@ -127,7 +127,7 @@ class Running:
         if self._process.stdin:
             self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

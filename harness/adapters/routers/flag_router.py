@@ -57,5 +57,8 @@ class FlagRouter:
     def drop_lease(self) -> None:
         """Do nothing: a flag knows no lease."""
 
+    def settle(self, limit: int) -> None:
+        """Do nothing: a flag stays where it is."""
+
     def _unknown(self) -> EnvironmentProblem:
         return EnvironmentProblem(f"there is no flag {self._flag}", mend="add it to the flags with 0 percent")

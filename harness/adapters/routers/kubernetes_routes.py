@@ -82,6 +82,9 @@ class KubernetesRouter:
     def drop_lease(self) -> None:
         """Do nothing: a route knows no lease."""
 
+    def settle(self, limit: int) -> None:
+        """Do nothing: a share stays where it is."""
+
     def _put(self, limit: int) -> None:
         first: int | None = None
         for _ in range(_CONFLICTS):
