@@ -71,13 +71,15 @@ class Provider(Protocol):
 class RouterState:
     """What the router says of itself. `limit` is in basis points of 10,000 buckets.
 
-    A router that checks no arms says that both are up; one without a lease never says that it is held.
+    A router that checks no arms says that both are up; one without a lease never says that it is held. `settled` is
+    what of the limit needs no lease, None where nothing can be settled.
     """
 
     limit: int
     lease_held: bool
     candidate_up: bool
     baseline_up: bool
+    settled: int | None = None
 
 
 class Router(Protocol):
@@ -107,6 +109,13 @@ class Router(Protocol):
         ...
 
     def drop_lease(self) -> None: ...
+
+    def settle(self, limit: int) -> None:
+        """Make `limit` the share that needs no lease, and read it back; EnvironmentProblem if not taken.
+
+        A limit set below it takes it down too. Does nothing where traffic does not return alone.
+        """
+        ...
 
 
 class Flags(Protocol):

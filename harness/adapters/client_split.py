@@ -86,6 +86,9 @@ class ClientSplitRouter:
         self._beating = None
         self._write(held=False)
 
+    def settle(self, limit: int) -> None:
+        """Do nothing: the load ends with its driver, and nobody else is split by this."""
+
     def _up(self, arm: Arm) -> bool:
         return self._answers is None or self._answers(arm)
 

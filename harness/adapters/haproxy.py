@@ -1,8 +1,8 @@
 """HAProxy as the router: a limit in a map, changed by the runtime API, and the driver's lease.
 
 The configuration keeps these names: backends `baseline`, `candidate` and `lease`, each with one server of the same
-name; a map file with the key `candidate`, whose value is the limit in 0..10000; an admin socket at level admin, as a
-file or on a TCP port. See the router template of each system.
+name; a map file with the key `candidate`, whose value is the limit in 0..10000, and the key `settled`, the part of it
+that needs no lease; an admin socket at level admin, as a file or on a TCP port. See the router template of each system.
 
 | parameter | meaning |
 |---|---|
@@ -24,6 +24,7 @@ from harness.ports import RouterState
 
 BUCKETS = 10_000
 KEY = "candidate"
+SETTLED = "settled"
 _VALUE = re.compile(r'found=yes.*\bvalue="(?P<value>[^"]*)"')
 _MAP = re.compile(r"^-?\d+ \((?P<name>[^)]+)\)", re.MULTILINE)
 _TCP = re.compile(r"(?P<host>[^/]+):(?P<port>\d{1,5})")
@@ -98,6 +99,7 @@ class HAProxyRouter:
             lease_held=up["lease"] and self.returns_alone,
             candidate_up=up["candidate"],
             baseline_up=up["baseline"],
+            settled=self._settled() if self.returns_alone else None,
         )
 
     def set_limit(self, limit: int) -> None:
@@ -111,12 +113,13 @@ class HAProxyRouter:
             raise ValueError(msg)
         if limit:
             self._limit()
-        self._write_map(limit)
-        answer = self._admin.command(f"set map {self._map()} {KEY} {limit}").strip()
-        found = self._limit()  # a refused value is answered with the same blank as success
-        if found != limit:
-            msg = f"the router was told limit {limit} and has {found}" + (f": {answer}" if answer else "")
-            raise EnvironmentProblem(msg, mend="end whatever else writes to the router's map")
+            settled = self._settled()
+            self._write_map(limit, None if settled is None else min(limit, settled))
+        else:
+            self._write_map(0, 0 if self._knows_settled() else None)
+        if (self._settled() or 0) > limit:
+            self._set(SETTLED, limit)
+        self._set(KEY, limit)
 
     def hold_lease(self) -> None:
         """Begin to hold the lease and wait until HAProxy has seen it; EnvironmentProblem when it does not."""
@@ -139,6 +142,32 @@ class HAProxyRouter:
             self._lease.drop()
             self._lease = None
 
+    def settle(self, limit: int) -> None:
+        """Let `limit` stay on the candidate without a lease; it becomes part of the map, on disk first where in reach.
+
+        Raises ValueError outside 0..10000 and above the limit, EnvironmentProblem when HAProxy does not take it.
+        """
+        if not self.returns_alone:
+            return
+        now = self._limit()
+        if not 0 <= limit <= now:
+            msg = f"what is settled lies in 0..{now}, the limit, found {limit}"
+            raise ValueError(msg)
+        if self._settled() is None:
+            msg = f"the router's map {self._map()} has no key {SETTLED!r}: no share outlives its driver"
+            mend = f"add the line `{SETTLED} 0`, and to the configuration what the shipped router.cfg does with it"
+            raise EnvironmentProblem(msg, mend=mend)
+        self._write_map(now, limit)
+        self._set(SETTLED, limit)
+
+    def _set(self, key: str, value: int) -> None:
+        answer = self._admin.command(f"set map {self._map()} {key} {value}").strip()
+        found = self._value(key)  # a refused value is answered with the same blank as success
+        if found != value:
+            named = "limit" if key == KEY else key
+            msg = f"the router was told {named} {value} and has {found}" + (f": {answer}" if answer else "")
+            raise EnvironmentProblem(msg, mend="end whatever else writes to the router's map")
+
     def _map(self) -> str:
         """Return HAProxy's name of the map; without one given, that of the only map with the key."""
         if not self._map_name:
@@ -151,12 +180,19 @@ class HAProxyRouter:
         return self._map_name
 
     def _limit(self) -> int:
-        answer = self._admin.command(f"get map {self._map()} {KEY}")
-        match = _VALUE.search(answer)
-        if match is None or not match["value"].isdigit():
-            msg = f"the router's map {self._map()} has no usable key {KEY!r}: {answer.strip()!r}"
+        found = self._value(KEY)
+        if found is None:
+            msg = f"the router's map {self._map()} has no usable key {KEY!r}"
             raise EnvironmentProblem(msg, mend=f"the map file must have the line `{KEY} 0`")
-        return int(match["value"])
+        return found
+
+    def _settled(self) -> int | None:
+        return self._value(SETTLED)
+
+    def _value(self, key: str) -> int | None:
+        """Return what stands in the running map at `key`, None for nothing usable."""
+        match = _VALUE.search(self._admin.command(f"get map {self._map()} {key}"))
+        return int(match["value"]) if match and match["value"].isdigit() else None
 
     def _servers_up(self) -> dict[str, bool]:
         """Return whether each arm and the lease are up, by backend name."""
@@ -175,12 +211,21 @@ class HAProxyRouter:
             raise EnvironmentProblem(msg, mend="the router's configuration must keep the names of the template")
         return up
 
-    def _write_map(self, limit: int) -> None:
+    def _knows_settled(self) -> bool:
+        """Tell whether the map on disk has the key: a configuration that knows none must not seem to."""
+        try:
+            found = self._map_file.read_text(encoding="ascii") if self._map_file else ""
+        except (OSError, ValueError):
+            return False
+        return any(line.split()[:1] == [SETTLED] for line in found.splitlines())
+
+    def _write_map(self, limit: int, settled: int | None) -> None:
         if self._map_file is None:
             return
+        lines = f"{KEY} {limit}\n" + ("" if settled is None else f"{SETTLED} {settled}\n")
         draft = self._map_file.with_name(f".{self._map_file.name}.{os.getpid()}")
         try:
-            draft.write_text(f"{KEY} {limit}\n", encoding="ascii")
+            draft.write_text(lines, encoding="ascii")
             draft.replace(self._map_file)
         except OSError as error:
             msg = f"cannot write the router's map {self._map_file}: {error.strerror}"

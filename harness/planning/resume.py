@@ -14,7 +14,8 @@ class Left:
     """How a rollout stood when its last process was heard of.
 
     `share` is what the last confirmed move left, percent; `intent` that of a move which was begun and has no outcome.
-    `elapsed_s` is how long the rollout had lasted, `ordered` the newest operator's order that was taken.
+    `elapsed_s` is how long the rollout had lasted, `ordered` the newest operator's order that was taken, `finished`
+    whether its end is told.
     """
 
     state: State
@@ -23,6 +24,7 @@ class Left:
     intent: float | None
     records: tuple[StageRecord, ...]
     ordered: int
+    finished: bool = False
 
 
 def state_entry(state: State, *, at: float, ordered: int) -> dict[str, object]:
@@ -36,7 +38,7 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
     state, elapsed, ordered = State(), 0.0, 0
     share, intent = 0.0, None
     records: list[StageRecord] = []
-    began = False
+    began = finished = False
     for kind, what in entries:
         match kind:
             case "rollout":
@@ -50,13 +52,21 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
                 share, intent = (_number(what["to"]), None) if what["ok"] else (share, intent)
             case "stage":
                 records.append(_record(what))
+            case "finish":
+                finished = True
             case _:
                 continue
     if not began:
         return None
     return Left(
-        state=state, elapsed_s=elapsed, share=share, intent=intent, records=tuple(records), ordered=ordered
-    )  # fmt: skip
+        state=state,
+        elapsed_s=elapsed,
+        share=share,
+        intent=intent,
+        records=tuple(records),
+        ordered=ordered,
+        finished=finished,
+    )
 
 
 def _number(value: object) -> float:

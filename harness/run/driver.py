@@ -38,7 +38,10 @@ class Judging(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the driver works with. `feature` is the flag raised in step with the traffic, "" for none."""
+    """What the driver works with. `feature` is the flag raised in step with the traffic, "" for none.
+
+    `settles`: the share that a rollout ends at, promoted or held, stays when the driver has gone.
+    """
 
     router: Router
     journal: Journal
@@ -52,6 +55,7 @@ class Parts:
     flags: Flags | None = None
     feature: str = ""
     latency_signal: str = ""
+    settles: bool = False
     on_stage: Callable[[str], None] = lambda _stage: None
 
 
@@ -106,14 +110,26 @@ class Driver:
         what = {"phase": left.state.phase, "router": found, "flag": flag, "share": left.share, "intent": left.intent}
         parts.journal.append("resume", what, why="a later process goes on")
         self.state, self.records, self._ordered, self._left = left.state, list(left.records), left.ordered, left
-        if left.state.phase is rollout.Phase.DONE:
+        if left.finished:
             return
         known = {left.share, left.share if left.intent is None else left.intent}
         foreign = [share for share in (found, flag) if share is not None and share not in known]
         if foreign:
+            if self.state.phase is rollout.Phase.DONE:  # its last process did not come to tell
+                self.state = replace(self.state, phase=rollout.Phase.CONFIRMING)
             reason = f"somebody else moved traffic while no driver was there: {foreign[0]:g} % was found, "
             self.stop(reason + f"{left.share:g} % was left", Cause.ENVIRONMENT)
+        elif self.state.phase is rollout.Phase.DONE:
+            self._end_again()
+            return
         parts.router.hold_lease()
+
+    def _end_again(self) -> None:
+        """End a rollout whose last process had come to its end and not to telling it."""
+        state = self.state
+        if state.decision is not None and state.cause is not None:
+            finish = rollout.Finish(decision=state.decision, cause=state.cause, reason=state.reason)
+            self._finish(state, finish)
 
     def _flag(self) -> float | None:
         """Return the feature's percent as the flags say; None without a feature."""
@@ -124,7 +140,7 @@ class Driver:
     def warm_up(self) -> None:
         """Let traffic run on the baseline for the plan's warm-up: thresholds are taken from it."""
         began = self.parts.clock.now()
-        self.timeline.moved(began, WARMUP, 0.0)
+        self.timeline.moved(began, WARMUP, self.state.base / 100.0)
         self._stage_began = began
         end = self.parts.clock.monotonic() + self.plan.warmup_s
         while self.parts.clock.monotonic() < end and self.state.phase is not rollout.Phase.DONE:
@@ -298,6 +314,13 @@ class Driver:
         return rollout.Confirmed(at=self._now(), judgements=judgements)
 
     def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
+        if self.parts.settles and finish.decision is not Decision.ROLLBACK:
+            try:
+                self.parts.router.settle(round(self.state.share * _BASIS))
+            except EnvironmentProblem as error:
+                self.state = replace(before, share=self.state.share)
+                self.stop(f"the share could not be made to stay: {error}", Cause.ENVIRONMENT)
+                return
         if before.phase is not rollout.Phase.PROMOTING and before.phase is not rollout.Phase.RETURNING:
             self._leave_stage(before)
         if finish.decision is Decision.ROLLBACK and self.state.share > self.state.base:

@@ -29,6 +29,7 @@ class PlainRouter:
 
     limit: int = 0
     lease: bool = False
+    settled: int = 0
     refusals: int = 0
     sticky: bool = True
     name: str = "plain"
@@ -51,3 +52,6 @@ class PlainRouter:
 
     def drop_lease(self) -> None:
         self.lease = False
+
+    def settle(self, limit: int) -> None:
+        self.settled = limit

@@ -20,6 +20,7 @@ class World:
     running: int = 0
     stored: int = 0
     leased: bool = False
+    settled: int = 0
     away: bool = False
 
 
@@ -37,7 +38,9 @@ class Honest:
     def read(self) -> RouterState:
         self.answering()
         held = self.world.leased
-        return RouterState(limit=self.world.running, lease_held=held, candidate_up=True, baseline_up=True)
+        return RouterState(
+            limit=self.world.running, lease_held=held, candidate_up=True, baseline_up=True, settled=self.world.settled
+        )
 
     def set_limit(self, limit: int) -> None:
         if not 0 <= limit <= 10_000:
@@ -45,12 +48,17 @@ class Honest:
             raise ValueError(msg)
         self.answering()
         self.world.running = self.world.stored = limit
+        self.world.settled = min(self.world.settled, limit)
 
     def hold_lease(self) -> None:
         self.world.leased = True
 
     def drop_lease(self) -> None:
         self.world.leased = False
+
+    def settle(self, limit: int) -> None:
+        self.answering()
+        self.world.settled = limit
 
     def answering(self) -> None:
         """Raise while the program is away."""
@@ -61,8 +69,8 @@ class Honest:
         """Return the arm that the program gives to a request."""
         if force:
             return force
-        below = bucket(session) < self.world.running
-        return Arm.CANDIDATE if below and self.world.leased else Arm.BASELINE
+        limit = self.world.running if self.world.leased else self.world.settled
+        return Arm.CANDIDATE if bucket(session) < limit else Arm.BASELINE
 
 
 class MemoryRig:
@@ -251,6 +259,26 @@ class ReturnsUnasked(Honest):
 
     returns_alone = False
     caught_by = staticmethod(checks.returns_alone_as_it_says)
+
+
+class SettlesInWords(Honest):
+    """Says that a share stays without a lease; it does not."""
+
+    caught_by = staticmethod(checks.keeps_what_is_settled)
+
+    def serves(self, session: str, force: str) -> str:
+        return super().serves(session, force) if force or self.world.leased else Arm.BASELINE
+
+
+class KeepsWhoWasTakenBack(Honest):
+    """Leaves the settled ones on the candidate when the limit is taken down."""
+
+    caught_by = staticmethod(checks.keeps_what_is_settled)
+
+    def set_limit(self, limit: int) -> None:
+        settled = self.world.settled
+        super().set_limit(limit)
+        self.world.settled = settled
 
 
 LIARS = tuple(Honest.__subclasses__())

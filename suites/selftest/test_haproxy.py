@@ -101,11 +101,11 @@ def test_the_limit_is_on_disk_too_for_a_restart(up: Up, tmp_path: Path) -> None:
     """What HAProxy would read again is what it has; the map starts at 0."""
     del tmp_path
     folder = Path(up.provider.flags_path()).parent / "i" / "router"
-    assert (folder / "limits.map").read_text(encoding="ascii") == "candidate 0\n"
+    assert (folder / "limits.map").read_text(encoding="ascii") == "candidate 0\nsettled 0\n"
 
     up.router.set_limit(1000)
 
-    assert (folder / "limits.map").read_text(encoding="ascii") == "candidate 1000\n"
+    assert (folder / "limits.map").read_text(encoding="ascii") == "candidate 1000\nsettled 0\n"
 
 
 def test_a_header_forces_an_arm_whatever_the_limit(up: Up) -> None:
