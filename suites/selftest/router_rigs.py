@@ -27,6 +27,7 @@ from harness.ports import Router
 from rollgate_gateway.flags import Definitions, LiveFlags
 
 ROOT = Path(__file__).resolve().parents[2]
+START_S = 30.0  # a busy machine starts a program in seconds
 
 
 class HAProxyRig:
@@ -53,7 +54,9 @@ class HAProxyRig:
         haproxy = program("haproxy")
         self._running = Running([haproxy.path, "-W", "-db", "-f", folder / "haproxy.cfg"], folder, haproxy.env)
         self.router = self.another()
-        assert until(lambda: limit_of(self.router) == 0), self._running.said()
+
+    def await_start(self) -> None:
+        assert until(lambda: limit_of(self.router) == 0, within=START_S), self._running.said()
 
     def another(self) -> HAProxyRouter:
         if not self.keeps:
@@ -80,7 +83,7 @@ class HAProxyRig:
     def _reload(self) -> None:
         before = self._pid()
         self._running.signal(signal.SIGUSR2)
-        assert until(lambda: self._pid() not in ("", before), within=10.0), self._running.said()
+        assert until(lambda: self._pid() not in ("", before), within=START_S), self._running.said()
 
     def _pid(self) -> str:
         """Return the id of the worker that answers, "" while none does."""
@@ -124,7 +127,9 @@ class NginxRig:
         self.command = [str(nginx.path), "-e", str(folder / "error.log"), "-c", str(self.conf)]
         self._running = Running(self.command, folder, nginx.env)
         self.router = self.another()
-        assert until(lambda: limit_of(self.router) == 0), self._running.said()
+
+    def await_start(self) -> None:
+        assert until(lambda: limit_of(self.router) == 0, within=START_S), self._running.said()
 
     def another(self) -> NginxRouter:
         reload = self.folder / "nginx.pid" if self._by_signal else [*self.command, "-s", "reload"]
@@ -149,7 +154,7 @@ class NginxRig:
 
     def _restart(self) -> None:
         self._running.end()
-        assert until(lambda: not accepts(self._port))
+        assert until(lambda: not accepts(self._port), within=START_S)
         self._running.start()
 
 
@@ -165,6 +170,8 @@ class FlagsRig:
         self._file = folder / "flags.json"
         self._file.write_text('{"vector_search": 0, "semantic_cache": 100}\n', encoding="utf-8")
         self.router = self.another()
+
+    def await_start(self) -> None:
         self._start()
 
     def another(self) -> FlagRouter:
@@ -202,6 +209,9 @@ class ClientRig:
         self._file.parent.mkdir()
         self.router: Router = self.another()
         self._start()
+
+    def await_start(self) -> None:
+        pass
 
     def another(self) -> ClientSplitRouter:
         return ClientSplitRouter(self._file)
@@ -261,6 +271,7 @@ def real_rig(kind: str, folder: Path) -> Iterator[HAProxyRig | NginxRig | FlagsR
             "client": lambda: ClientRig(folder),
         }[kind]()
         try:
+            rig.await_start()
             yield rig
         finally:
             rig.close()

@@ -81,7 +81,7 @@ def test_an_answer_that_is_no_limit_is_no_limit(text: str, found: str, nginx: Ng
     whole = nginx.conf.read_text(encoding="utf-8")
     nginx.conf.write_text(whole.replace("return 200 $rollgate_limit;", f'return 200 "{text}";'), encoding="utf-8")
     nginx.renewals()["restart"]()
-    assert until(lambda: accepts(nginx.status))
+    assert until(lambda: accepts(nginx.status), within=30.0)
 
     with pytest.raises(EnvironmentProblem, match=f"{found}.* expected a limit"):
         nginx.router.read()
