@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.bench_driver import bench_driver
 from harness.cli.bench_judge import bench_judge
 from harness.cli.console import say
 from harness.model.errors import SpecError
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     bench = typer.Typer(no_args_is_help=True, help="Measure rollgate itself.")
     bench.command("gate")(bench_gate)
     bench.command("judge")(bench_judge)
+    bench.command("driver")(bench_driver)
     app.add_typer(bench, name="bench")
 
 

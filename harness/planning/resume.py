@@ -26,6 +26,11 @@ class Left:
     ordered: int
     finished: bool = False
 
+    @property
+    def turned_back(self) -> bool:
+        """Whether the last confirmed move went down, and the disk was too full for the state to say so."""
+        return self.share < self.state.share and self.state.phase not in {Phase.RETURNING, Phase.DONE}
+
 
 def state_entry(state: State, *, at: float, ordered: int) -> dict[str, object]:
     """Return what the journal keeps of `state`; `at` is the rollout's own time, as its events count it."""

@@ -73,6 +73,7 @@ class Driver:
     _stage_began: float = 0.0
     _probed: float = 0.0
     _ordered: int = 0
+    _adrift: bool = False  # the last move failed: the router may be anywhere
     _left: Left | None = None
     _epoch: float = field(init=False)
 
@@ -119,10 +120,13 @@ class Driver:
                 self.state = replace(self.state, phase=rollout.Phase.CONFIRMING)
             reason = f"somebody else moved traffic while no driver was there: {foreign[0]:g} % was found, "
             self.stop(reason + f"{left.share:g} % was left", Cause.ENVIRONMENT)
+        elif left.turned_back:
+            self.stop("the process before was on its way back and could not journal why", Cause.ENVIRONMENT)
         elif self.state.phase is rollout.Phase.DONE:
             self._end_again()
             return
-        parts.router.hold_lease()
+        if self.state.phase is not rollout.Phase.DONE:  # a way back that failed has dropped it
+            parts.router.hold_lease()
 
     def _end_again(self) -> None:
         """End a rollout whose last process had come to its end and not to telling it."""
@@ -151,14 +155,17 @@ class Driver:
     def ramp(self) -> rollout.State:
         """Go up stage by stage until the state machine says that it is over; always end in a known state."""
         try:
-            if self._left is None:
+            left = self._left
+            if left is None:
                 self._apply(rollout.Begin(at=self._now()))
             else:
-                self._apply(rollout.Resumed(at=self._now(), elapsed_s=self._left.elapsed_s))
-            while self.state.phase is not rollout.Phase.DONE:
+                self._take_orders(only_abort=True)  # the open move is not made again first
+                self._apply(rollout.Resumed(at=self._now(), elapsed_s=left.elapsed_s))
+            while not self._over():
                 self._pause()
                 self._take_orders()
-                self._apply(rollout.Look(at=self._now(), judgements=self._look(self._stage())))
+                if not self._over():  # what has decided is not looked at once more
+                    self._apply(rollout.Look(at=self._now(), judgements=self._look(self._stage())))
         except KeyboardInterrupt:
             self._bring_back("interrupted", Cause.OPERATOR)
             raise
@@ -201,11 +208,11 @@ class Driver:
             before = self.state
             self.state, actions = rollout.step(self.plan, before, events.pop(0))
             if self.state != before:
+                self._leave_stage(before)  # before the state: a crash between them must not lose it
                 self._keep_state()
             for action in actions:
                 match action:
                     case rollout.Move():
-                        self._leave_stage(before)
                         events.append(self._move(action))
                     case rollout.Confirm():
                         events.append(self._confirm())
@@ -242,11 +249,14 @@ class Driver:
                 reraise=True,
             ):
                 with attempt:
+                    if attempt.retry_state.attempt_number > 1:  # the wait was long enough for another driver
+                        self._write("retry", what, move, digest)
                     parts.router.set_limit(round(move.share * _BASIS))
                     if parts.flags is not None and parts.feature:
                         parts.flags.set(parts.feature, move.share)
         except EnvironmentProblem as error:
             self._write("outcome", {**what, "ok": False, "error": str(error)}, move, digest)
+            self._adrift = True
             return rollout.MoveFailed(at=self._now(), reason=str(error))
         self._write("outcome", {**what, "ok": True}, move, digest)
         return self._moved(move, before)
@@ -258,9 +268,10 @@ class Driver:
     def _moved(self, move: rollout.Move, before: float) -> rollout.Moved:
         """Note a move that the router has confirmed."""
         parts, at = self.parts, self.parts.clock.now()
+        self._adrift = False
         parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
         self.timeline.moved(at, move.stage, move.share / 100.0)
-        if self.state.phase is rollout.Phase.MOVING:
+        if self.state.phase in {rollout.Phase.MOVING, rollout.Phase.PAUSED}:
             self._stage_began, self._tally = at, StageTally(parts.latency_signal)
             parts.sink.emit(StageStarted(stage=move.stage, share=move.share, at=at))
             parts.on_stage(move.stage)
@@ -276,9 +287,9 @@ class Driver:
             self._note(f"the way back could not be journaled: {error}", "error")
 
     def _leave_stage(self, before: rollout.State) -> None:
-        """Keep the record of the stage that ends with this move."""
+        """Keep the record of the stage that the state has just left; what a dead process saw of one is not known."""
         baking = {rollout.Phase.BAKING, rollout.Phase.PAUSED, rollout.Phase.CONFIRMING}
-        if before.phase not in baking:
+        if before.phase not in baking or self.state.phase in baking or self._left is not None:
             return
         arms = self._tally.arms
         now = self.parts.clock.now()
@@ -318,12 +329,10 @@ class Driver:
             try:
                 self.parts.router.settle(round(self.state.share * _BASIS))
             except EnvironmentProblem as error:
-                self.state = replace(before, share=self.state.share)
+                self.state = replace(before, phase=rollout.Phase.PROMOTING, share=self.state.share)
                 self.stop(f"the share could not be made to stay: {error}", Cause.ENVIRONMENT)
                 return
-        if before.phase is not rollout.Phase.PROMOTING and before.phase is not rollout.Phase.RETURNING:
-            self._leave_stage(before)
-        if finish.decision is Decision.ROLLBACK and self.state.share > self.state.base:
+        if finish.decision is Decision.ROLLBACK and (self._adrift or self.state.share > self.state.base):
             self.parts.router.drop_lease()
             self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")
         what = {"action": "finish", "decision": finish.decision, "cause": finish.cause, "share": self.state.share}
@@ -361,8 +370,11 @@ class Driver:
             found.extend(parts.probes.collect())
         return found
 
-    def _take_orders(self) -> None:
-        for entry in self.parts.journal.since(self._ordered, "order"):
+    def _take_orders(self, *, only_abort: bool = False) -> None:
+        """Take what the operator said since; an abort comes before all that was said with it."""
+        said = self.parts.journal.since(self._ordered, "order")
+        aborts = [entry for entry in said if entry.what["verb"] == "abort"]
+        for entry in aborts[:1] or (() if only_abort else said):
             self._ordered = entry.seq
             order = rollout.Order(at=self._now(), verb=str(entry.what["verb"]), reason=entry.why)
             self._note(f"operator says {order.verb}: {order.reason}", "warning")
@@ -370,6 +382,9 @@ class Driver:
             self._apply(order)
             if self.state == before:
                 self._keep_state()  # taken, though it changes nothing here: a later process must not take it again
+
+    def _over(self) -> bool:
+        return self.state.phase is rollout.Phase.DONE
 
     def _pause(self) -> None:
         self.parts.clock.sleep(self.plan.look_s)

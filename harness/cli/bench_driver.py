@@ -1,0 +1,25 @@
+"""`rollgate bench driver`: the driver in simulated worlds full of faults."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import say
+
+
+def bench_driver(
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts, from seeds 0, 1, ...")] = 1_000_000,
+    seed: Annotated[int | None, typer.Option(min=0, help="Replay this one rollout and show its steps.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    out: Annotated[Path, typer.Option(help="Folder of results; what is there is kept.")] = Path("reports/bench-driver"),
+    table: Annotated[Path | None, typer.Option(help="Also write the table here.", metavar="DIR")] = None,
+) -> None:
+    """Drive simulated rollouts through crashes, lost answers and full disks; fail where a rule does not hold."""
+    from harness.bench.driver.bench import bench_driver as bench  # noqa: PLC0415 - --help needs none of it
+    from harness.bench.driver.bench import replay  # noqa: PLC0415
+
+    if seed is not None:
+        raise typer.Exit(replay(seed, echo=say))
+    raise typer.Exit(bench(rollouts, jobs=jobs, out=out, tables=table, echo=say))
