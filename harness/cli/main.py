@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import calibrate, data, flags, gate, runs
+from harness.cli import calibrate, data, flags, gate, rollout, runs
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
 from harness.paths import cache_root
@@ -43,6 +43,7 @@ def root(
 
 
 gate.register(app)
+rollout.register(app)
 runs.register(app)
 calibrate.register(app)
 data.register(app)

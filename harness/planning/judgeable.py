@@ -12,6 +12,7 @@ from harness.model.target import Target
 
 _ASKED = frozenset({"http", "tcp"})  # a redis check wants a password that a target file has no place for
 _NOT_RUN = "conformance suites ask a stack that rollgate brought up; a deployed one is probed instead"
+_NO_LOAD = "no load of rollgate's own is sent"
 _NOT_SEEN = "the exits of a deployed stack's processes are not seen from outside"
 
 
@@ -28,16 +29,17 @@ class Judgeable:
         return any(objective.severity is Severity.CRITICAL for objective in self.system.objectives)
 
 
-def judgeable(system: System, target: Target) -> Judgeable:
+def judgeable(system: System, target: Target, *, load: bool = True) -> Judgeable:
     """Return what can be judged of `system` where `target` stands.
 
     An objective with several sources keeps those that are there. A source that is not there is one judgement,
-    `not_applicable`, with the reason.
+    `not_applicable`, with the reason. Without `load` there is no client to see anything.
     """
     kept: list[Objective] = []
     absent: list[Judgement] = []
     for objective in system.objectives:
-        lacking = {source: why for source in objective.sources if (why := _lacking(objective, source, system, target))}
+        whys = {source: _lacking(objective, source, system, target, load=load) for source in objective.sources}
+        lacking = {source: why for source, why in whys.items() if why}
         absent += [_not_applicable(objective, source, why) for source, why in lacking.items()]
         sources = tuple(source for source in objective.sources if source not in lacking)
         if sources:
@@ -50,7 +52,7 @@ def deployed_checks(service: Service) -> Sequence[Check]:
     return [check for check in service.checks if check.kind in _ASKED]
 
 
-def _lacking(objective: Objective, source: Source, system: System, target: Target) -> str:
+def _lacking(objective: Objective, source: Source, system: System, target: Target, *, load: bool) -> str:
     """Return why `source` is not there for an objective; "" when it is."""
     match source:
         case Source.PROMETHEUS:
@@ -60,7 +62,7 @@ def _lacking(objective: Objective, source: Source, system: System, target: Targe
         case Source.PROBE:
             return _unprobed(objective.signal, system)
         case Source.CLIENT:
-            return ""
+            return "" if load else _NO_LOAD
 
 
 def _unprobed(signal: str, system: System) -> str:

@@ -25,7 +25,7 @@ from harness.model.plan import StagePlan
 from harness.model.system import Release, System
 from harness.model.target import Target
 from harness.planning.judgeable import judgeable
-from harness.ports import Flags, Router, Stack, Suites
+from harness.ports import Flags, Router, Stack
 from harness.report.atomic import write_text
 from harness.run.driver import Judging
 from harness.run.gate import Request
@@ -34,6 +34,10 @@ from harness.wiring.site import Reached, load_of
 
 TARGET_FILE = "target.yaml"
 SPLIT_FILE = "split.json"
+_JUDGED_BY = {
+    True: "name the target's Prometheus, or let objectives have source client",
+    False: "name the target's Prometheus, or add --load to send load of rollgate's own",
+}
 _FOREIGN = "an A/A run is made on a stack of rollgate's own, and says nothing about this target"
 
 
@@ -76,13 +80,16 @@ class Deployed:
             raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
 
-def deployed(system: System, file: Path) -> Deployed:
-    """Read a target file for `system`. Raises SpecError before anything is asked of the target."""
+def deployed(system: System, file: Path, *, load: bool = True) -> Deployed:
+    """Read a target file for `system`; without `load` no client's evidence is to come.
+
+    Raises SpecError before anything is asked of the target.
+    """
     target = spec.load_target(file)
-    judged = judgeable(system, target)
+    judged = judgeable(system, target, load=load)
     if not judged.decides:
         msg = f"no critical objective of {system.name} can be judged there"
-        raise SpecError(msg, where=str(file), mend="name the target's Prometheus, or let objectives have source client")
+        raise SpecError(msg, where=str(file), mend=_JUDGED_BY[load])
     router_of(target, judged.system, split=Path(SPLIT_FILE))  # what its settings lack is told now
     prometheus = resolve(target.prometheus.auth, f"{file}: prometheus.auth") if target.prometheus else Access()
     return Deployed(
@@ -216,7 +223,7 @@ class RemoteSite:
     def preflight(self) -> None:
         """Nothing is made here."""
 
-    def suites(self) -> Suites | None:
+    def suites(self) -> RemoteSmoke:
         """Return the first look at both arms."""
         found = self._found
         return RemoteSmoke(remote_questions(found.system, found.target, found.access))

@@ -39,12 +39,18 @@ def report_again(run_dir: Path) -> str:
 
 def give_order(run_dir: Path, verb: str, reason: str) -> None:
     """Append an operator's order to a running rollout's journal; the driver takes it at its next look."""
-    path = run_dir / "journal.sqlite"
+    path, rollout = run_dir / "journal.sqlite", ""
+    if not path.is_file() and (run_dir / "evidence").is_dir():
+        # A target's rollouts share one journal.
+        path, rollout = run_dir.resolve().parent / "journal.sqlite", run_dir.resolve().name
     if not path.is_file():
         msg = "there is no running rollout"
         raise SpecError(msg, where=str(path), mend="name the run's folder, reports/RUN_ID")
-    journal = SqliteJournal(path, who=f"operator:{_who()}", clock=SystemClock())
+    journal = SqliteJournal(path, who=f"operator:{who()}", clock=SystemClock(), rollout=rollout)
     try:
+        if rollout and not journal.entries():
+            msg = "the journal knows no such rollout"
+            raise SpecError(msg, where=str(run_dir), mend="name the rollout's folder; --status tells it")
         if any(entry.kind == "finish" for entry in journal.entries()):
             msg = "the rollout is over"
             raise SpecError(msg, where=str(run_dir), mend="start a new one")
@@ -53,7 +59,7 @@ def give_order(run_dir: Path, verb: str, reason: str) -> None:
         journal.close()
 
 
-def _who() -> str:
+def who() -> str:
     """Return the user's name; a container's user may have none."""
     try:
         return getpass.getuser()
