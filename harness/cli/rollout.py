@@ -111,7 +111,10 @@ def _confirmed(steps: Sequence[str]) -> bool:
     if not sys.stdin.isatty():
         msg = "traffic would be moved, and there is no terminal to ask"
         raise SpecError(msg, key="rollout", mend="add --force")
-    return typer.confirm("Go on?")
+    try:
+        return typer.confirm("Go on?")
+    except typer.Abort:
+        raise KeyboardInterrupt from None  # of main's own exit code
 
 
 def _line(text: str, tone: str) -> None:

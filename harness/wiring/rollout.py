@@ -143,9 +143,9 @@ class Session:
         name = self.asked.feature
         share = place.shares()[name]
         if asked_share is None:
-            return [f"{name} goes back to where its newest rollout began:", *outline_down([
-                *((child, 0.0) for child in rollback_order(place.system.flags, name)[:-1]), (name, 0.0)
-            ])]  # fmt: skip
+            below = rollback_order(place.system.flags, name)[:-1]
+            steps = [f"{child} no higher than {name} will be, at once" for child in below]
+            return [f"{n:3d}. {step}" for n, step in enumerate([*steps, f"{name} to where it began, at once"], 1)]
         goal = percentage(asked_share)
         now = Now(share=share, limit=share, flag=share, held=False, settles=True)
         refuse_move(place, now, goal)

@@ -112,3 +112,18 @@ def test_a_router_whose_map_knows_nothing_settled_is_refused(behind: Behind) -> 
     code, said = behind.shop.run("--target-percentage", "25", "--force")
     assert (code, "outlive" in said) == (4, True), said
     assert json.loads((behind.shop.folder / "live.json").read_text(encoding="utf-8"))["search"] == 0
+
+
+def test_load_of_our_own_is_judged_too_and_want_of_proof_ends_at_the_base(behind: Behind) -> None:
+    """`--load` through the users' entry: clients' evidence by arm; too little is exit code 3, and nobody is left."""
+    shop = behind.shop
+    entry = f"entry: 'http://127.0.0.1:{behind.rig._port}'"  # noqa: SLF001 - where users come in
+    path = shop.folder / "target.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace(f"entry: '{shop.baseline.url}'", entry), encoding="utf-8")
+    plans = shop.folder / "shop" / "rollout.yaml"
+    plans.write_text(command.PLAN.replace("max_bake_s: 10", "max_bake_s: 3"), encoding="utf-8")
+    code, said = shop.run("--target-percentage", "25", "--force", "--load")
+    assert (code, shop.flags()["search"]) == (3, 0.0), said
+    assert behind.stays(0)
+    evidence = (shop.newest() / "evidence" / "judged.jsonl").read_text(encoding="utf-8")
+    assert evidence.count('"client"') > 10
