@@ -109,12 +109,12 @@ def newcombe(candidate: tuple[float, float], baseline: tuple[float, float], conf
     return max(-1.0, low), min(1.0, high)
 
 
-def at_most(bad: Array, n: Whole, share: float) -> Array:
+def at_most(bad: Array, n: Whole | int, share: float) -> Array:
     """Return P(Binomial(n, share) <= bad), elementwise over whole counts and sizes."""
     return cast("Array", _special.bdtr(bad, n, share))
 
 
-def at_least(bad: Array, n: Whole, share: float) -> Array:
+def at_least(bad: Array, n: Whole | int, share: float) -> Array:
     """Return P(Binomial(n, share) >= bad), elementwise over whole counts and sizes."""
     return cast("Array", _special.bdtr(n - bad, n, 1 - share))
 
