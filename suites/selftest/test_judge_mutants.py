@@ -509,7 +509,7 @@ def _rollout(
     warmup = [latencies("q.latency", B, -5.0, _seconds(rng, warm), bounds, stage="warmup")]
     pairs = [
         (latencies("q.latency", C, at, _seconds(rng, 15 + 9 * (at % 5), slower * (1 + 0.2 * (at % 5))), bounds),
-         latencies("q.latency", B, at, _seconds(rng, 60 - 9 * (at % 5), 1 + 0.2 * (at % 5)), bounds))
+         latencies("q.latency", B, at, _seconds(rng, 30 + 25 * (at % 3), 1 + 0.2 * (at % 5)), bounds))
         for at in range(rounds)
     ]  # fmt: skip
     return warmup, pairs
