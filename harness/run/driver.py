@@ -125,7 +125,7 @@ class Driver:
         elif self.state.phase is rollout.Phase.DONE:
             self._end_again()
             return
-        if self.state.phase is not rollout.Phase.DONE:  # a way back that failed has dropped it
+        if not self._over():  # a way back that failed has dropped it
             parts.router.hold_lease()
 
     def _end_again(self) -> None:

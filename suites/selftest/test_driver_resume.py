@@ -322,6 +322,100 @@ def test_an_order_given_while_no_driver_lived_is_taken(tmp_path: Path) -> None:
     assert world.router.limit == 0
 
 
+def order(world: World, *verbs: str) -> None:
+    """Leave an operator's orders in the journal."""
+    operator = SqliteJournal(world.folder / "journal.sqlite", who="operator:me", clock=world.clock, rollout="r1")
+    for verb in verbs:
+        operator.append("order", {"verb": verb}, why="wrong build")
+    operator.close()
+
+
+@pytest.mark.parametrize("verbs", [("abort",), ("promote", "abort"), ("hold", "abort")])
+def test_an_abort_comes_before_the_open_move_and_before_other_orders(verbs: tuple[str, ...], tmp_path: Path) -> None:
+    """The driver dies between intent and act of a move up; with an abort in the journal nothing is raised any more."""
+    for at in range(1, 60):
+        world = fresh("good", tmp_path / f"{at}")
+        state, _ = live(world, Mortal.begin, at)
+        assert state is None
+        order(world, *verbs)
+        before = world.router.limit
+        world.router.history.clear()
+        state, _ = live(world, Mortal.go_on)
+        if ends(state) == (Phase.DONE, Decision.PROMOTE, Cause.PROOF):  # the end was in the journal before
+            assert world.router.history == []
+        elif before or state is None or state.share:
+            assert ends(state) == (Phase.DONE, Decision.ROLLBACK, Cause.OPERATOR)
+            assert max(world.router.history, default=0) == 0
+
+
+def test_every_stage_left_has_its_record_wherever_a_driver_dies(tmp_path: Path) -> None:
+    """Each stage of a promoted rollout, none of a time before the rollout, none without a judgement."""
+    _, fuse = live(fresh("good", tmp_path / "calm"), Mortal.begin)
+    for at in range(1, fuse.passed + 1):
+        world = fresh("good", tmp_path / f"{at}")
+        live(world, Mortal.begin, at)
+        live(world, Mortal.go_on)
+        journal = SqliteJournal(world.folder / "journal.sqlite", who="test", clock=world.clock, rollout="r1")
+        records = [entry.what for entry in journal.entries() if entry.kind == "stage"]
+        journal.close()
+        assert (at, {record["id"] for record in records}) == (at, {"10", "50", "100"})
+        assert all(float(str(r["started_at"])) >= 1_000_000 and r["status"] == Status.PASS for r in records)
+
+
+def test_a_way_back_that_fails_drops_the_lease_also_when_no_share_was_confirmed(tmp_path: Path) -> None:
+    """The first move is made, its answer lost; then the router is gone: the lease must not be held any longer."""
+    world = fresh("good", tmp_path / "w")
+    mortal = world.driver(Fuse())
+
+    def lost(limit: int) -> None:
+        world.router.limit = limit or world.router.limit
+        raise EnvironmentProblem("the router's answer is lost")
+
+    mortal.driver.parts.router.set_limit = lost  # type: ignore[method-assign]
+    state = mortal.begin()
+    assert ends(state) == (Phase.DONE, Decision.ROLLBACK, Cause.ENVIRONMENT)
+    assert world.router.limit == 1000
+    assert not world.router.lease
+    mortal.die()
+
+
+def test_a_way_back_that_a_full_disk_kept_out_of_the_journal_is_not_forgotten(tmp_path: Path) -> None:
+    """The state says 50 %, the last outcome says 0: the next process does not go up again."""
+    world = fresh("good", tmp_path / "w")
+    killed_while_baking(world, "50")
+    world.router.limit, world.flags["batch"] = 0, 0.0
+    world.router.history.clear()
+    journal = SqliteJournal(world.folder / "journal.sqlite", who="driver:test", clock=world.clock, rollout="r1")
+    journal.append("outcome", {"action": "move", "to": 0.0, "ok": True})
+    journal.close()
+    state, _ = live(world, Mortal.go_on)
+    assert ends(state) == (Phase.DONE, Decision.ROLLBACK, Cause.ENVIRONMENT)
+    assert set(world.router.history) <= {0}
+
+
+def test_a_driver_overtaken_while_it_waits_to_try_again_moves_nothing_more(tmp_path: Path) -> None:
+    """The router refuses once; in the wait before the second try another driver takes the next token."""
+    world = fresh("good", tmp_path / "w")
+    mortal = world.driver(Fuse())
+    world.router.refusals = 1
+    sleep = world.clock.sleep
+
+    def slept(seconds: float) -> None:
+        world.clock.sleep = sleep  # type: ignore[method-assign]
+        other = SqliteJournal(
+            world.folder / "journal.sqlite", who="driver:2", clock=world.clock, rollout="r1", scope="batch"
+        )
+        other.fence()
+        other.close()
+        sleep(seconds)
+
+    world.clock.sleep = slept  # type: ignore[method-assign]
+    with pytest.raises(LostLeaseError):
+        mortal.begin()
+    assert world.router.history == []
+    mortal.die()
+
+
 def test_of_two_drivers_the_older_one_moves_nothing_more(tmp_path: Path) -> None:
     """The one that is frozen while another takes over finds out at its next entry, and leaves everything alone."""
     world = fresh("good", tmp_path / "w")

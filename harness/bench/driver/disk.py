@@ -80,9 +80,9 @@ class SimulatedJournal:
         """Append; a crash leaves the entry written, or not."""
         world = self._world
         world.call(self._process, "in a journal write, nothing written")
-        world.check_space(self._process)
-        if self._token is not None and self._token != world.disk.token:
+        if self._token is not None and self._token != world.disk.token:  # to read that needs no space
             raise LostLeaseError("another driver took over")
+        world.check_space(self._process)
         entry = world.disk.write(world.now(), kind, f"driver:{self._process.number}", what, why=why, evidence=evidence)
         world.say(f"journal {entry.seq}: {kind} {_short(what)} {why}")
         world.rules.wrote(self._process, entry)

@@ -34,6 +34,7 @@ class Rule(StrEnum):
     PROOF = "a promotion follows from a final look that passes"
     RECORD = "a promoted rollout has a record of every stage, each with its time and a verdict"
     AGREE = "at the end router, flag and decision agree, or the journal says that they do not"
+    STAYS = "what is promoted or held stays when its driver has gone, where it is to stay"
     OVER = "a rollout that is over moves nothing more"
     TRUTH = "with harmless faults alone a rollout ends as its release deserves"
     ENDS = "once faults cease, one more process brings the rollout to its end"
@@ -82,6 +83,11 @@ class Rules:
         self.hold(Rule.FENCED, process.number >= self.newest, f"life {process.number} after life {self.newest}")
         self.hold(Rule.OVER, not self.over, f"{share:g} % after the end")
         self.hold(Rule.ABORT, not self.aborted or share <= base, f"{share:g} % after an abort")
+
+    def settles(self, process: "Process") -> None:
+        """Check that a share which is to stay belongs to a rollout that ends."""
+        self.hold(Rule.FENCED, process.number >= self.newest, f"life {process.number} after life {self.newest}")
+        self.hold(Rule.INTENT, self.over or process.disk_failed, "a share is settled while the rollout goes on")
 
     def users_see(self) -> None:
         """Check what users get after any change."""
@@ -210,6 +216,10 @@ class Rules:
         world = self.world
         self.hold(Rule.ENDS, state is not None, "the rollout has no end")
         self.hold(Rule.CHAIN, world.disk.whole(), "a link is broken")
+        stays = state is not None and state.decision in {Decision.PROMOTE, Decision.HOLD}
+        if state is not None and stays and world.settles and not world.traffic.foreign:
+            seen = world.traffic.seen(world.elapsed)
+            self.hold(Rule.STAYS, seen == state.share, f"users see {seen:g} % of {state.share:g} %")
         if state is not None and world.weather.harmless:
             got, wanted = (state.decision, state.cause), world.truth.end()
             self.hold(Rule.TRUTH, got == wanted, f"{got[0]} by {got[1]}, expected {wanted[0]} by {wanted[1]}")

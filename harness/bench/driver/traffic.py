@@ -57,8 +57,14 @@ class SimulatedRouter:
         world.call(self._process, "reading the router")
         if world.away() or world.weather.strikes(Fault.UNREAD):
             raise EnvironmentProblem("the router does not answer")
-        held = world.traffic.held(world.elapsed)
-        return RouterState(limit=world.traffic.limit, lease_held=held, candidate_up=True, baseline_up=True)
+        traffic = world.traffic
+        return RouterState(
+            limit=traffic.limit,
+            lease_held=traffic.held(world.elapsed),
+            candidate_up=True,
+            baseline_up=True,
+            settled=traffic.settled if traffic.leased else None,
+        )
 
     def set_limit(self, limit: int) -> None:
         """Command and read back; EnvironmentProblem where the answer is lost or says something else."""
@@ -96,8 +102,18 @@ class SimulatedRouter:
 
     def settle(self, limit: int) -> None:
         """Make `limit` the share that needs no lease."""
-        self._world.call(self._process, "before settling")
-        self._world.traffic.settled = limit
+        world, weather = self._world, self._world.weather
+        world.call(self._process, "before settling")
+        if not world.traffic.leased:
+            return
+        world.rules.settles(self._process)
+        if world.away() or weather.strikes(Fault.LOST_COMMAND):
+            raise EnvironmentProblem("the router does not answer")
+        world.traffic.settled = limit
+        world.say(f"settled: {limit / _BASIS:g} % without a lease")
+        world.call(self._process, "after settling")
+        if weather.strikes(Fault.LOST_ANSWER):
+            raise EnvironmentProblem("the router's answer is lost")
 
     def drop_lease(self) -> None:
         """Let the lease go."""

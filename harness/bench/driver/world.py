@@ -79,6 +79,7 @@ class World:
     truth: Truth = field(init=False)
     weather: Weather = field(init=False)
     traffic: Traffic = field(init=False)
+    settles: bool = field(init=False)
     rules: Rules = field(init=False)
     _agenda: list[tuple[float, int, Callable[[], None]]] = field(init=False)
     _numbers: "itertools.count[int]" = field(init=False)
@@ -90,6 +91,7 @@ class World:
         self.weather = Weather.draw(rng)
         base = self.truth.base
         self.traffic = Traffic(limit=round(base * 100), flag=base, leased=rng.random() < 0.6, settled=round(base * 100))  # noqa: PLR2004
+        self.settles = rng.random() < 0.5  # noqa: PLR2004 - a gate's rollouts do not stay, a deployed stack's do
         self.rules = Rules(self)
         self.rules.start()
         self._agenda, self._numbers = [], itertools.count()
@@ -194,6 +196,7 @@ class World:
             metrics=SimulatedMetrics(self),
             flags=SimulatedFlags(self, process),
             feature="feature",
+            settles=self.settles,
         )
         return self.driver(self.truth.plan, parts), journal
 
