@@ -157,7 +157,7 @@ def at(arm: Arm, start_s: float, length_s: float = 1.0, **changes: object) -> Ev
     "one, other, paired",
     [((0.0, 1.0), (0.6, 1.0), True), ((0.0, 1.0), (0.61, 1.0), False), ((0.0, 1.0), (2.9, 5.0), True),
      ((0.0, 5.0), (2.9, 1.0), True), ((0.0, 5.0), (3.1, 1.0), False), ((0.0, 0.0), (0.005, 0.0), True),
-     ((0.0, 0.0), (0.007, 0.0), False), ((-0.6, 1.0), (0.0, 1.0), True)],
+     ((0.0, 0.0), (0.007, 0.0), False), ((-0.6, 1.0), (0.0, 1.0), True), ((1e3, 1.0), (1000.7, 1.0), False)],
 )  # fmt: skip
 def test_partners_start_within_six_tenths_of_the_longer_interval(
     one: tuple[float, float], other: tuple[float, float], *, paired: bool

@@ -579,3 +579,11 @@ def test_a_histogram_whose_top_is_not_that_of_the_scale_is_an_error_of_its_scale
     )
     assert judgement.status is Status.ERROR
     assert "the last bound is 0.1, expected 1, the top of the scale" in judgement.reason
+
+
+@pytest.mark.parametrize("threshold, against", [(0, Against.BASELINE), (99, Against.BASELINE), (0.5, Against.NUMBER)])
+def test_the_least_that_a_threshold_may_be_is_held(threshold: float, against: Against):
+    """No margin at all, nearly the whole scale, or half a percent of it."""
+    unit = "points" if against is Against.BASELINE else "%"
+    objective = objective_of(Measure.SCORE, "answer.quality", threshold, unit, against=against)
+    assert verdict_on(objective, list(_gauges(10, 0.5, 0.5))).threshold == threshold
