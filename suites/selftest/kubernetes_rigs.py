@@ -15,7 +15,7 @@ import urllib3
 from kubernetes import client, config, watch
 from kubernetes_stand_in import StandIn, Store
 from native_runs import until
-from router_conformance import limit_of
+from router_conformance import PATIENCE_S, limit_of
 from router_places import Running, free_ports
 
 from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, Kind, connect
@@ -221,6 +221,7 @@ class KubernetesRig:
     """One kind of route on one API server."""
 
     forces = keeps = True
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path, server: Server, kind: Kind) -> None:
         self._server, self.kind = server, kind

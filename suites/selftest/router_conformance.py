@@ -15,15 +15,22 @@ from harness.ports import Router
 
 SESSIONS = tuple(f"user-{number}" for number in range(200))
 LIMITS = (0, 1, 1234, 2500, 5000, 9999, 10_000, 0)
-SEEN_S = 20.0  # the longest wait; a busy machine takes its time
+PATIENCE_S = (
+    20.0  # the longest wait for a real router: a busy machine takes its time, and may lose a lease for a moment
+)
 
 
 class Rig(Protocol):
-    """A router at work. `forces`: a header reaches an arm. `keeps`: the share outlives every renewal."""
+    """A router at work.
+
+    `forces`: a header reaches an arm. `keeps`: the share outlives every renewal. `patience_s`: the longest wait for
+    what comes by itself.
+    """
 
     router: Router
     forces: bool
     keeps: bool
+    patience_s: float
 
     def another(self) -> Router:
         """Return the adapter that another process would make, on the same router."""
@@ -82,13 +89,14 @@ def is_idempotent(rig: Rig) -> None:
     """The same limit twice, also from another process, is the limit once."""
     rig.router.hold_lease()
     rig.router.set_limit(2500)
+    assert until(lambda: on_candidate(rig), within=rig.patience_s)
     before = on_candidate(rig) if rig.router.sticky else set[str]()
 
     rig.router.set_limit(2500)
     rig.another().set_limit(2500)
 
     assert rig.router.read().limit == 2500
-    assert not rig.router.sticky or until(lambda: on_candidate(rig) == before, within=SEEN_S)
+    assert not rig.router.sticky or until(lambda: on_candidate(rig) == before, within=rig.patience_s)
 
 
 def refuses_what_is_no_share(rig: Rig) -> None:
@@ -106,7 +114,7 @@ def sees_a_foreign_change(rig: Rig) -> None:
     rig.router.set_limit(2500)
     rig.meddle(777)
 
-    assert until(lambda: limit_of(rig.router) == 777, within=SEEN_S)
+    assert until(lambda: limit_of(rig.router) == 777, within=rig.patience_s)
     rig.router.set_limit(2500)
     assert rig.router.read().limit == 2500
 
@@ -133,17 +141,18 @@ def outlives_a_renewal(rig: Rig) -> None:
     rig.router.hold_lease()
     for renew in rig.renewals().values():
         rig.router.set_limit(2500)
+        assert until(lambda: on_candidate(rig), within=rig.patience_s)
         before = on_candidate(rig)
 
         renew()
 
         expected = 2500 if rig.keeps else 0
-        assert until(lambda wanted=expected: limit_of(rig.router) == wanted, within=SEEN_S)
+        assert until(lambda wanted=expected: limit_of(rig.router) == wanted, within=rig.patience_s)
         rig.router.hold_lease()
         if rig.keeps and rig.router.sticky:
-            assert until(lambda users=before: on_candidate(rig) == users, within=SEEN_S)
+            assert until(lambda users=before: on_candidate(rig) == users, within=rig.patience_s)
         else:
-            assert until(lambda: bool(on_candidate(rig)) == rig.keeps, within=SEEN_S)
+            assert until(lambda: bool(on_candidate(rig)) == rig.keeps, within=rig.patience_s)
 
 
 def sends_what_it_says(rig: Rig) -> None:
@@ -152,7 +161,7 @@ def sends_what_it_says(rig: Rig) -> None:
     for limit, least, most in ((0, 0, 0), (2500, 30, 75), (10_000, 200, 200)):
         rig.router.set_limit(limit)
 
-        assert least <= len(on_candidate(rig)) <= most
+        assert until(lambda low=least, high=most: low <= len(on_candidate(rig)) <= high, within=rig.patience_s)
 
 
 def never_moves_a_user_out(rig: Rig) -> None:
@@ -163,10 +172,9 @@ def never_moves_a_user_out(rig: Rig) -> None:
     before: set[str] = set()
     for limit in (100, 1000, 2500, 5000, 7500, 10_000):
         rig.router.set_limit(limit)
-        now = on_candidate(rig)
 
-        assert before <= now
-        before = now
+        assert until(lambda stayed=before: stayed <= on_candidate(rig), within=rig.patience_s)
+        before |= on_candidate(rig)
 
 
 def lets_an_arm_be_forced(rig: Rig) -> None:
@@ -183,14 +191,14 @@ def returns_alone_as_it_says(rig: Rig) -> None:
     """Without the lease nobody is left on the candidate, or everybody who was; as the router says beforehand."""
     rig.router.hold_lease()
     rig.router.set_limit(10_000)
-    assert rig.router.read().lease_held is rig.router.returns_alone
+    assert until(lambda: rig.router.read().lease_held is rig.router.returns_alone, within=rig.patience_s)
 
     rig.router.drop_lease()
 
     left = 0 if rig.router.returns_alone else len(SESSIONS)
-    assert until(lambda: len(on_candidate(rig)) == left, within=SEEN_S)
+    assert until(lambda: len(on_candidate(rig)) == left, within=rig.patience_s)
     assert rig.router.read().limit == 10_000
-    assert until(lambda: not rig.router.read().lease_held, within=SEEN_S)
+    assert until(lambda: not rig.router.read().lease_held, within=rig.patience_s)
 
 
 def keeps_what_is_settled(rig: Rig) -> None:
@@ -207,11 +215,11 @@ def keeps_what_is_settled(rig: Rig) -> None:
     rig.router.drop_lease()
 
     if rig.router.returns_alone:
-        assert until(lambda: on_candidate(rig) == before, within=SEEN_S)
+        assert until(lambda: on_candidate(rig) == before, within=rig.patience_s)
         rig.router.set_limit(100)
         assert rig.another().read().settled == 100
     rig.router.set_limit(0)
-    assert until(lambda: not on_candidate(rig), within=SEEN_S)
+    assert until(lambda: not on_candidate(rig), within=rig.patience_s)
 
 
 CHECKS: tuple[Callable[[Rig], None], ...] = (

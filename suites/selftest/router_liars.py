@@ -77,6 +77,7 @@ class MemoryRig:
     """The rig of a router in memory."""
 
     forces = keeps = True
+    patience_s = 0.05
 
     def __init__(self, make: type[Honest]) -> None:
         self._make, self.world = make, World()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from native_runs import until
-from router_conformance import limit_of
+from router_conformance import PATIENCE_S, limit_of
 from router_places import Running, accepts, ask, free_ports, program, two_arms
 
 from harness.adapters.client_split import ClientSplitRouter
@@ -34,6 +34,7 @@ class HAProxyRig:
     """HAProxy with the shipped configuration; `remote`: by TCP alone, without its map file."""
 
     forces = True
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path, arms: Mapping[Arm, int], *, remote: bool) -> None:
         self.keeps = not remote
@@ -101,6 +102,7 @@ class NginxRig:
     """nginx with the configuration that docs/routers.md shows; `by_signal`: reloaded by its process id."""
 
     forces = keeps = True
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path, arms: Mapping[Arm, int], *, by_signal: bool) -> None:
         self.folder, self._by_signal = folder, by_signal
@@ -165,6 +167,7 @@ class FlagsRig:
     """A flag file, and the gateway's own reading of it as the application."""
 
     forces, keeps = False, True
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "flags.json"
@@ -203,6 +206,7 @@ class ClientRig:
     """The load's own split: an order on disk, and the side that a generator has of it."""
 
     forces, keeps = False, True
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "split" / "order.json"
