@@ -54,6 +54,13 @@ class Auth:
         held = (self.header and self.header.value, self.basic and self.basic.password)
         return tuple(secret.env for secret in held if secret and secret.env)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold its secrets, our key among them."""
+        held = (self.header and self.header.value, self.basic and self.basic.password)
+        named = (*(secret.file for secret in held if secret), self.tls.key)
+        return tuple(file for file in named if file)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedArm:

@@ -108,7 +108,7 @@ def run_gate(
         started_at=started,
         gates=judge.claims,
     )
-    keep_spec(loaded, folder)
+    keep_spec(loaded, folder, hidden=deployed.holds_secret if deployed else lambda _path: False)
     keep_calibrations(noise, folder / "system")
     if deployed is None:
         return run_request(request, judge, sinks=sinks, suites=suites)
@@ -203,13 +203,17 @@ def _make_out(out: Path) -> Path:
     return out
 
 
-def keep_spec(system: System, out: Path) -> None:
-    """Copy the system's files into the run, so that it can be judged again from its folder alone."""
+def keep_spec(system: System, out: Path, *, hidden: Callable[[Path], bool] = lambda _path: False) -> None:
+    """Copy the system's files into the run, so that it can be judged again from its folder alone.
+
+    What is `hidden` is left out.
+    """
 
     def not_runs(folder: str, names: list[str]) -> set[str]:
         """Leave out the run itself, where it lies inside the system's folder, and what else is no data."""
         inside = {name for name in names if out.is_relative_to((Path(folder) / name).resolve())}
-        return inside | ({"__pycache__", "reports", ".git"} & set(names))
+        secret = {name for name in names if hidden(Path(folder) / name)}
+        return inside | secret | ({"__pycache__", "reports", ".git"} & set(names))
 
     try:
         shutil.copytree(system.root, out / "system", ignore=not_runs)

@@ -71,6 +71,17 @@ class Deployed:
         """Return what is deployed, as far as the target file says; the target's answers tell the versions."""
         return {arm: Release(name=arm.value, version=self.target.arm(arm).version) for arm in Arm}
 
+    def holds_secret(self, path: Path) -> bool:
+        """Tell whether a file is a secret's, or repeats one: a run's copy of the system's folder leaves it out."""
+        prometheus = self.target.prometheus
+        named = (*self.target.auth.files, *(prometheus.auth.files if prometheus else ()))
+        if not path.is_file():
+            return False
+        if path.resolve() in {Path(name).resolve() for name in named}:
+            return True
+        content = path.read_bytes()
+        return any(secret.encode() in content for secret in (*self.access.secrets, *self.prometheus.secrets))
+
     def keep(self, out: Path) -> None:
         """Leave what a replay needs of the target in the run's folder. Raises EnvironmentProblem."""
         try:

@@ -14,7 +14,7 @@ from harness import spec
 from harness.adapters.client_split import ClientSplitRouter
 from harness.adapters.clock import SystemClock
 from harness.adapters.haproxy import HAProxyRouter
-from harness.adapters.probes import StackProbes
+from harness.adapters.probes import Asker, StackProbes
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.remote import UNKNOWN, RemoteProvider, RemoteSmoke, address_of, remote_questions
 from harness.adapters.remote_access import Access, resolve
@@ -43,7 +43,8 @@ from harness.paths import share_root
 from harness.planning.judgeable import judgeable
 from harness.run.gate import case_evidence
 from harness.wiring import run_gate
-from harness.wiring.remote import PartJudge, router_of
+from harness.wiring.gate import keep_spec
+from harness.wiring.remote import Deployed, PartJudge, router_of
 
 pytestmark = pytest.mark.selftest
 
@@ -257,11 +258,16 @@ def test_mutual_tls_lets_in_who_shows_a_certificate(tmp_path: Path):
     with plain(baseline, candidate):
         target = target_of(baseline, candidate)
         assert target.baseline.url.startswith("https:")
-        assert not any(r.bad for r in probed(target, resolve(Auth(tls=ours), "auth")))
-        assert all(r.bad for r in probed(target, resolve(Auth(tls=replace(ours, cert="", key="")), "auth")))
-        assert all("CERTIFICATE_VERIFY_FAILED" in r.note for r in probed(target, Access()))
+        assert set(complaints(target, resolve(Auth(tls=ours), "auth"))) == {""}
+        assert all(complaints(target, resolve(Auth(tls=replace(ours, cert="", key="")), "auth")))
+        assert all("CERTIFICATE_VERIFY_FAILED" in said for said in complaints(target, Access()))
     with pytest.raises(SpecError, match=r"us\.pem"):
         resolve(Auth(tls=replace(ours, key=ours.ca)), "auth")
+
+
+def complaints(target: Target, access: Access) -> list[str]:
+    """Return what is wrong with each answer, asked one by one and with patience; "" for nothing."""
+    return [Asker(timeout_s=30).problem(question) for question in remote_questions(MINIMAL, target, access)]
 
 
 def certificates(openssl: str, folder: Path) -> None:
@@ -453,3 +459,29 @@ def test_the_default_plan_of_a_deployed_stack_is_the_full_one(tmp_path: Path):
     system: System = replace(MINIMAL, plans=quick, default_plans=(("native", "quick"),))
     with pytest.raises(SpecError, match="there is no plan 'full'"):
         run_gate(system, provider="remote", target=written(tmp_path), out=tmp_path / "out")
+
+
+def test_the_runs_copy_of_a_system_leaves_secrets_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A secret's own file, our key, and a file that repeats a secret: none is copied, all else is."""
+    monkeypatch.setenv("SHOP_KEY", PLANTED)
+    folder, out = tmp_path / "shop", tmp_path / "out"
+    shutil.copytree(MINIMAL.root, folder)
+    for name, text in (
+        (".env", f"SHOP_KEY={PLANTED}"),
+        ("token", "another-0ne"),
+        ("us.key", "a key"),
+        ("note", "fine"),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+    auth = Auth(
+        header=HeaderAuth(name="X-Api-Key", value=Secret(env="SHOP_KEY")),
+        basic=BasicAuth(user="gate", password=Secret(file=str(folder / "token"))),
+        tls=TlsFiles(cert="us.pem", key=str(folder / "us.key")),
+    )
+    found = Deployed(
+        system=MINIMAL, target=replace(target_of(Plain(), Plain()), auth=auth),
+        access=resolve(replace(auth, tls=TlsFiles()), "auth"), prometheus=Access(),
+    )  # fmt: skip
+    keep_spec(replace(MINIMAL, root=folder), out, hidden=found.holds_secret)
+    left_out = {path.name for path in folder.rglob("*")} - {path.name for path in (out / "system").rglob("*")}
+    assert left_out - {"__pycache__"} == {".env", "token", "us.key"}
