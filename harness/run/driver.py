@@ -1,6 +1,7 @@
 """The driver: the only loop that moves traffic. Intent is on disk before an act, the outcome after it."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -71,7 +72,7 @@ class Driver:
     timeline: Timeline = field(init=False)
     _tally: StageTally = field(init=False)
     _stage_began: float = 0.0
-    _probed: float = 0.0
+    _probed: float = -math.inf  # on the clock that never steps
     _ordered: int = 0
     _adrift: bool = False  # the last move failed: the router may be anywhere
     _left: Left | None = None
@@ -317,10 +318,10 @@ class Driver:
         if self.parts.load is not None:
             self.parts.load.stop()
         # Twice: one unlucky probe or query at the very end must neither convict nor acquit.
-        self._probed = 0.0
+        self._probed = -math.inf
         self._look(self._stage())
         self._pause()
-        self._probed = 0.0
+        self._probed = -math.inf
         judgements = self._look(self._stage(), final=True)
         return rollout.Confirmed(at=self._now(), judgements=judgements)
 
@@ -365,10 +366,17 @@ class Driver:
             found.append(_instrument("load", now, problems))
         if parts.metrics is not None:
             found.extend(parts.metrics.collect())
-        if parts.probes is not None and now - self._probed >= min(_PROBE_EVERY_S, 4 * self.plan.look_s):
-            self._probed = now
+        if parts.probes is not None and self._probe_is_due():
             found.extend(parts.probes.collect())
         return found
+
+    def _probe_is_due(self) -> bool:
+        """Tell whether it is time to probe again, and take it as done."""
+        at = self.parts.clock.monotonic()
+        if at - self._probed < min(_PROBE_EVERY_S, 4 * self.plan.look_s):
+            return False
+        self._probed = at
+        return True
 
     def _take_orders(self, *, only_abort: bool = False) -> None:
         """Take what the operator said since; an abort comes before all that was said with it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -387,3 +388,25 @@ def test_an_abort_before_the_ramp_never_exposes_the_candidate(tmp_path: Path) ->
     rig.driver.ramp()
     assert set(rig.router.history) == {0}
     assert rig.driver.state.cause is Cause.OPERATOR
+
+
+def test_probes_go_on_when_the_wall_clock_is_set_back(tmp_path: Path) -> None:
+    """An hour back in the middle of a stage: probing follows the clock that never steps."""
+    rig = make_rig(tmp_path, [Status.PASS])
+    asked: list[float] = []
+
+    class Counting:
+        def collect(self) -> Sequence[Evidence]:
+            asked.append(rig.driver.parts.clock.monotonic())
+            return []
+
+    rig.driver.parts = replace(rig.driver.parts, probes=Counting())
+    rig.driver.reconcile()
+    clock = rig.driver.parts.clock
+    assert isinstance(clock, SimulatedClock)
+    now = clock.now
+    clock.now = lambda: now() - (3600 if rig.router.limit >= 5000 else 0)  # type: ignore[method-assign]
+    rig.driver.ramp()
+    assert rig.driver.state.phase is Phase.DONE
+    assert max(later - one for one, later in pairwise(asked)) < 5
+    assert len([at for at in asked if at > asked[0] + 4]) > 2
