@@ -790,3 +790,64 @@ def test_trials_that_compare_with_nothing_have_no_seat_in_the_pool():
         False,
         True,
     ]
+
+
+def _with_stage(pairs: Sequence[tuple[Evidence, Evidence]], stage: str) -> list[tuple[Evidence, Evidence]]:
+    """Return later intervals in another stage."""
+    return [
+        tuple(replace(r, stage=stage, start_s=r.start_s + 500, end_s=r.end_s + 500) for r in pair) for pair in pairs
+    ]
+
+
+@pytest.mark.parametrize("over, held", [(3, False), (5, True), (9, True)])
+def test_a_latency_that_is_slow_in_the_newest_stage_alone_is_held_in_words(over: int, held: bool):  # noqa: FBT001
+    """Of 40 requests more than 4, the quantile's tenth; the baseline has none, and its past grants some 3 in 40."""
+    warmup, pairs = _rollout(0.8, rounds=80)
+    last = (latencies("q.latency", C, 0.0, [0.19] * over + [0.01] * (40 - over), FINE),
+            latencies("q.latency", B, 0.0, [0.01] * 40, FINE))  # fmt: skip
+    found = _latency_trial(warmup, [*pairs, *_with_stage([last], "100")])
+    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
+    seen = f"{of(over, 40)} against {of(0, 40)}"
+    assert found.reason.endswith(f": within 50 % over all, but in stage 100 alone {seen}") is held
+
+
+def test_a_latency_that_is_slow_on_both_arms_in_the_newest_stage_is_not_held():
+    """The baseline is as slow."""
+    warmup, pairs = _rollout(0.8, rounds=80)
+    slow = [0.19] * 9 + [0.01] * 31
+    last = (latencies("q.latency", C, 0.0, slow, FINE), latencies("q.latency", B, 0.0, slow, FINE))
+    assert _latency_trial(warmup, [*pairs, *_with_stage([last], "100")]).status is Status.PASS
+
+
+@pytest.mark.parametrize("bad, held", [(0, False), (1, False), (2, True)])
+def test_a_share_that_is_bad_in_the_newest_stage_alone_is_held_in_words(bad: int, held: bool):  # noqa: FBT001
+    """Beyond one point in a hundred: two; the two of the stage before count no more."""
+    trial = RatioTrial(terms_of(POINT, RollbackOn.EXCESS))
+    stages = [("50", 100, 400, 0)] * 3 + [("75", 100, 400, 2)] + [("100", 100, 100, bad)]
+    for start, (stage, n_c, n_b, wrong) in enumerate(stages):
+        for arm, n, count in ((C, n_c * (10 if stage == "50" else 1), wrong), (B, n_b, 0)):
+            trial.observe(events("q.error", arm, start, n, count, stage=stage))
+    found = trial.find(Look(at=0.0, stage="100", final=False))
+    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
+    words = ": within the margin of 1 points over all, but +2.00 points in stage 100 alone"
+    assert found.reason.endswith(words) is held
+    assert found.needed is None
+
+
+def test_what_is_still_open_is_judged_at_the_end_and_only_once():
+    """Three seconds of an interval of ten."""
+    plan = plan_of(interval_s=10.0)
+    ratio, latency = (RatioTrial(terms_of(POINT, RollbackOn.EXCESS, plan=plan)),
+                      FinestLatencyTrial(terms_of(P90, RollbackOn.EXCESS, plan=plan)))  # fmt: skip
+    latency.observe(latencies("q.latency.fine", B, -1.0, [0.01], FINE, stage="warmup"))
+    for start in range(3):
+        for arm, n in ((C, 20), (B, 30)):
+            ratio.observe(events("q.error", arm, float(start), n))
+            latency.observe(latencies("q.latency.fine", arm, float(start), [0.01] * n, FINE))
+    look = Look(at=3.0, stage="50", final=True)
+    for trial in (ratio, latency):
+        assert trial.find(look).n == 0
+        trial.flush()
+        assert trial.find(look).n == 150
+        trial.flush()
+        assert trial.find(look).n == 150

@@ -587,3 +587,25 @@ def test_the_least_that_a_threshold_may_be_is_held(threshold: float, against: Ag
     unit = "points" if against is Against.BASELINE else "%"
     objective = objective_of(Measure.SCORE, "answer.quality", threshold, unit, against=against)
     assert verdict_on(objective, list(_gauges(10, 0.5, 0.5))).threshold == threshold
+
+
+@pytest.mark.parametrize(
+    "objective, usual, values, late",
+    [(HIGH, 0.9, (0.6, 0.62), "61.0 % (2 scores)"), (HIGH, 0.9, (0.7, 0.7), ""),
+     (LOW, 0.1, (0.4, 0.42), "41.0 % (2 scores)"), (PAIRED, 0.9, (0.8, 0.82), "-9.00 points"),
+     (PAIRED, 0.9, (0.86, 0.86), ""), (PAIRED_LOW, 0.1, (0.2, 0.22), "+11.00 points")],
+)  # fmt: skip
+def test_scores_that_are_bad_in_the_newest_stage_alone_are_held_in_words(
+    objective: Objective, usual: float, values: tuple[float, float], late: str
+):
+    """Two scores beyond the threshold after 300 good ones, or at it; a stage in which only the baseline was scored."""
+    rng = np.random.default_rng(2)
+    good = [score(arm, at, float(rng.normal(usual, 0.02))) for at in range(300) for arm in (B, C)]
+    last = [score(arm, 300 + at, value if arm is C else usual, stage="100")
+            for at, value in enumerate(values) for arm in (B, C)]  # fmt: skip
+    judgement = verdict_on(objective, good + last)
+    assert judgement.status is (Status.INCONCLUSIVE if late else Status.PASS), judgement.reason
+    limit = f"{objective.threshold:g}" + (" points" if objective.against is Against.BASELINE else " %")
+    assert (f"{limit} over all, but {late} in stage 100 alone" in judgement.reason) is bool(late)
+    silent = verdict_on(objective, good + [record for record in last if record.arm is B])
+    assert silent.status is Status.PASS
