@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.bench_driver import bench_driver
 from harness.cli.bench_judge import bench_judge
+from harness.cli.bench_remote import bench_remote
 from harness.cli.console import say
 from harness.model.errors import SpecError
 from harness.paths import share_root
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     bench.command("gate")(bench_gate)
     bench.command("judge")(bench_judge)
     bench.command("driver")(bench_driver)
+    bench.command("remote")(bench_remote)
     app.add_typer(bench, name="bench")
 
 

@@ -59,26 +59,38 @@ def bench_gates(
     cells = [cell for cell in cells if not only or cell.name in only]
     out.mkdir(parents=True, exist_ok=True)
     digest = code_digest(loaded.root)
-    rows: list[str] = []
-    wrong = 0
-    for number, cell in enumerate(cells, 1):
-        folder = out / cell.folder
-        verdict = _run(loaded, cell, folder, digest, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}"))
-        row, sound = judge_cell(cell, verdict)
-        wrong += not sound
-        rows.append(row)
-        echo(row)
-    origin = ", ".join(part for part in (f"code {digest[:_SHORT]}", commit() and f"commit {commit()}") if part)
-    lines = [f"Of {origin}.", "", *_HEAD, *rows, "", f"{len(rows)} runs, {wrong} wrong verdicts."]
-    text = "\n".join(lines) + "\n"
+
+    def verdict(cell: Cell, echo: Callable[[str], None]) -> dict[str, Any]:
+        return _run(loaded, cell, out / cell.folder, digest, echo)
+
+    text, wrong = tabulate(cells, verdict, digest, echo)
     (out / "table.md").write_text(text, encoding="utf-8")
     if table is not None:
         options = "".join(f" --{name}" for name, wanted in (("matrix", matrix), ("quick", quick)) if wanted)
         made = f"Made by `rollgate bench gate --system {loaded.name}{options}`."
         head = f"# Gates on known releases and drills: {loaded.name}\n\n{made}\n\n"
         table.write_text(head + text, encoding="utf-8")
-    echo(lines[-1])
     return 1 if wrong else 0
+
+
+def tabulate(
+    cells: Sequence[Cell],
+    verdict: Callable[[Cell, Callable[[str], None]], dict[str, Any]],
+    digest: str,
+    echo: Callable[[str], None],
+) -> tuple[str, int]:
+    """Have every cell's verdict made, in order; return the table, and how many are wrong."""
+    rows: list[str] = []
+    wrong = 0
+    for number, cell in enumerate(cells, 1):
+        row, sound = judge_cell(cell, verdict(cell, lambda text, n=number: echo(f"[{n}/{len(cells)}] {text}")))
+        wrong += not sound
+        rows.append(row)
+        echo(row)
+    origin = ", ".join(part for part in (f"code {digest[:_SHORT]}", commit() and f"commit {commit()}") if part)
+    lines = [f"Of {origin}.", "", *_HEAD, *rows, "", f"{len(rows)} runs, {wrong} wrong verdicts."]
+    echo(lines[-1])
+    return "\n".join(lines) + "\n", wrong
 
 
 _GOOD = {"decision": "promote", "cause": "proof"}
@@ -104,19 +116,42 @@ def _cells(system: System, *, quick: bool) -> list[Cell]:
 
 def _run(system: System, cell: Cell, folder: Path, digest: str, echo: Callable[[str], None]) -> dict[str, Any]:
     """Run one cell in a process of its own, unless its verdict is there already and this code made it."""
+
+    def gate() -> subprocess.CompletedProcess[str]:
+        command = ["gate", str(system.root), "--seed", str(cell.seed), f"--{cell.kind}", cell.name]
+        return rollgate([*command, "--out", str(folder)])
+
+    return kept_or_run(folder, digest, system.root, gate, echo)
+
+
+def rollgate(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "harness.cli.main", *arguments]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def kept_or_run(
+    folder: Path,
+    digest: str,
+    root: Path,
+    gate: Callable[[], subprocess.CompletedProcess[str]],
+    echo: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return the verdict in `folder`; it is made by `gate`, unless it is there already and this code made it.
+
+    `digest` is of the code and of the system in `root`. Raises EnvironmentProblem when that changes meanwhile.
+    """
     stored, origin = folder / "verdict.json", folder / _ORIGIN
     if stored.is_file() and _read_origin(origin) != digest:
-        echo(f"{cell.folder}: its verdict is of other code, running it again")
+        echo(f"{folder.name}: its verdict is of other code, running it again")
         folder.rename(folder.with_name(f"{folder.name}.other-{folder.stat().st_mtime_ns}"))
     if not stored.is_file():
         if folder.exists():
             folder.rename(folder.with_name(f"{folder.name}.broken-{folder.stat().st_mtime_ns}"))
-        echo(f"{cell.folder} ...")
-        command = [sys.executable, "-m", "harness.cli.main", "gate", str(system.root), "--seed", str(cell.seed)]
-        command += [f"--{cell.kind}", cell.name, "--out", str(folder)]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-        if code_digest(system.root) != digest:
-            msg = f"the code changed while {cell.folder} ran"
+        echo(f"{folder.name} ...")
+        done = gate()
+        if code_digest(root) != digest:
+            msg = f"the code changed while {folder.name} ran"
             raise EnvironmentProblem(msg, mend="bench a checkout that nobody edits; what this code finished is kept")
         if not stored.is_file():
             return {"decision": "-", "cause": "-", "exit_code": done.returncode, "reason": done.stderr[-400:]}
