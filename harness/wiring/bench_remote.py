@@ -36,13 +36,15 @@ def bench_remote(*, seeds: int, only: Sequence[str], out: Path, table: Path | No
     if unknown := sorted(set(only) - set(known)):
         msg = f"there is no case {', '.join(unknown)}"
         raise SpecError(msg, key="--only", mend=f"choose of {', '.join(known)}")
-    plan: dict[Cell, tuple[Case, Deployment]] = {}
+    cells: list[Cell] = []
+    plan: dict[str, tuple[Case, Deployment]] = {}
     for seed in range(1, seeds + 1):
         where = DEPLOYMENTS[(seed - 1) % len(DEPLOYMENTS)]
         for case in CASES:
             if not only or case.name in only:
                 kind = f"{where.router}-{where.shape}"
-                plan[Cell(kind=kind, name=case.name, seed=seed, expect=dict(case.expect))] = (case, where)
+                cells.append(Cell(kind=kind, name=case.name, seed=seed, expect=dict(case.expect)))
+                plan[cells[-1].folder] = (case, where)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     root = share_root() / "stack" / "systems" / "minimal"
@@ -50,9 +52,9 @@ def bench_remote(*, seeds: int, only: Sequence[str], out: Path, table: Path | No
 
     def verdict(cell: Cell, echo: Callable[[str], None]) -> dict[str, Any]:
         folder = out / cell.folder
-        return kept_or_run(folder, digest, root, partial(_gate, folder, cell.seed, *plan[cell]), echo)
+        return kept_or_run(folder, digest, root, partial(_gate, folder, cell.seed, *plan[cell.folder]), echo)
 
-    text, wrong = tabulate(list(plan), verdict, digest, echo)
+    text, wrong = tabulate(cells, verdict, digest, echo)
     for path in filter(None, (out / "table.md", table)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_HEAD + text, encoding="utf-8")
