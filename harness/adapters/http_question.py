@@ -37,8 +37,11 @@ def get(
     within_s: float,
     headers: Sequence[tuple[str, str]] = (),
     tls: ssl.SSLContext | None = None,
+    name: str = "",
 ) -> Answer:
     """Return the answer of http://`address``path`, https with `tls`; no redirect is followed and no proxy asked.
+
+    `name` is the host to ask for where the address is not it.
 
     OSError when nobody answers, TimeoutError among them when the answer is not whole `within_s` seconds after
     the call, however steadily its bytes come; NoAnswer when it is cut short, no HTTP or too long.
@@ -47,8 +50,8 @@ def get(
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     with socket.create_connection((host, int(port)), timeout=within_s) as plain:
-        connection = tls.wrap_socket(plain, server_hostname=host) if tls else plain
-        asked = f"GET {quote(path, safe=_AS_WRITTEN)} HTTP/1.1\r\nHost: {address}\r\n"
+        connection = tls.wrap_socket(plain, server_hostname=name.partition(":")[0] or host) if tls else plain
+        asked = f"GET {quote(path, safe=_AS_WRITTEN)} HTTP/1.1\r\nHost: {name or address}\r\n"
         asked += "".join(f"{name}: {value}\r\n" for name, value in headers)
         asked += "Accept: */*\r\nConnection: close\r\n\r\n"
         connection.sendall(asked.encode())

@@ -82,6 +82,7 @@ class Asker:
             within_s=self._timeout,
             headers=question.access.headers,
             tls=question.tls,
+            name=question.access.host,
         )
 
     def _redis_problem(self, question: Question) -> str:
@@ -208,4 +209,4 @@ def _event(signal: str, arm: Arm | None, start: float, end: float, problem: str)
 
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)

@@ -17,11 +17,15 @@ _UNSENDABLE = re.compile(r"[^\x20-\x7e]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """`headers` go with every request, `tls` is for https; `secrets` are the values that no file may show."""
+    """`headers` go with every request, `tls` is for https; `secrets` are the values that no file may show.
+
+    `host` is the name to ask by, "" for the one in the address.
+    """
 
     headers: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
     tls: TlsFiles = field(default_factory=TlsFiles)
+    host: str = ""
 
     def context(self) -> ssl.SSLContext:
         """Return what an https connection checks and shows. Raises SpecError for a file that is no such thing."""

@@ -59,6 +59,9 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="D
     shutil.copytree(
         source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "calibration.yaml")
     )
+    for name in ("answer.py", "workloads/answer.py"):  # what to ask is the user's to say, too
+        (folder / "scenarios" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(share_root() / "scenarios" / name, folder / "scenarios" / name)
     say(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
 
 

@@ -100,7 +100,8 @@ class DeployedRouter:
 class Target:
     """A deployed stack. Load goes to `entry`, or to the arms where the load splits itself; to nothing else.
 
-    `flags` is the file of the live feature flags that are raised in step with the traffic, "" where none are.
+    `flags` is the file of the live feature flags that are raised in step with the traffic, "" where none are. `host` is
+    the name that all of them are asked by, "" for the one in each address.
     """
 
     path: Path
@@ -108,6 +109,7 @@ class Target:
     candidate: DeployedArm
     router: DeployedRouter
     entry: str = ""
+    host: str = ""
     flags: str = ""
     prometheus: DeployedPrometheus | None = None
     auth: Auth = Auth()

@@ -69,6 +69,7 @@ def target_text(target: Target) -> str:
         "baseline": _told(url=target.baseline.url, version=target.baseline.version),
         "candidate": _told(url=target.candidate.url, version=target.candidate.version),
         "entry": target.entry,
+        "host": target.host,
         "router": {"kind": target.router.kind, **settings},
         "flags": _told(file=target.flags),
         "auth": _told_auth(target.auth),
@@ -199,6 +200,7 @@ def _build(spec: TargetFile, path: Path) -> Target:
         baseline=_arm(spec.baseline),
         candidate=_arm(spec.candidate),
         entry=(spec.entry or "").rstrip("/"),
+        host=spec.host or "",
         flags=_path(path, spec.flags and spec.flags.file),
         router=DeployedRouter(kind=spec.router.kind, settings=tuple(settings.items())),
         prometheus=DeployedPrometheus(url=spec.prometheus.url.rstrip("/"), auth=_built_auth(spec.prometheus.auth, path))

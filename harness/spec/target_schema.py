@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 from harness.spec.schema import EnvName, File, HeaderName, Strict, Text
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://")]
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(:\d{1,5})?$")]
 HostPort = Annotated[str, StringConstraints(pattern=r"^[^\s/:]+:\d{1,5}$")]
 Command = Annotated[list[Text], Field(min_length=1)]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z-]{0,20} ?$")]
@@ -99,6 +100,7 @@ class TargetFile(File):
     candidate: ArmSpec
     router: RouterSpec
     entry: Url | None = None
+    host: HostName | None = Field(default=None, description="Host that baseline, candidate and entry are asked by")
     flags: FlagsSpec | None = None
     prometheus: PrometheusSpec | None = None
     auth: AuthSpec | None = Field(default=None, description="shown to baseline, candidate and entry")

@@ -106,7 +106,7 @@ def deployed(system: System, file: Path, *, load: bool = True) -> Deployed:
     return Deployed(
         system=judged.system,
         target=target,
-        access=resolve(target.auth, f"{file}: auth"),
+        access=replace(resolve(target.auth, f"{file}: auth"), host=target.host),
         prometheus=prometheus,
         absent=judged.absent,
     )
@@ -256,7 +256,7 @@ class RemoteSite:
                 sticky=system.traffic.unit == "session",
                 answers=stack.accepts if isinstance(stack, RemoteStack) else None,
             ),
-            load=load_of(request, auth=target.auth, **more),
+            load=load_of(request, auth=target.auth, host=target.host, **more),
             probes=StackProbes(system, stack, clock, asked=remote_questions(system, target, found.access)),
             metrics=metrics,
             flags=self._flags(),

@@ -21,6 +21,7 @@ baseline: {url: "https://old.shop.example:8443", version: "1.0.0"}
 candidate: {url: "https://new.shop.example:8443"}
 router: {kind: client}
 prometheus: {url: "https://prometheus.shop.example/monitoring", auth: {basic: {user: reader, password: {env: PROM}}}}
+host: shop.example:8443
 auth:
   header: {name: Authorization, prefix: "Bearer ", value: {env: SHOP_TOKEN}}
   tls: {ca: ca.pem, cert: client.pem, key: client.key}
@@ -36,6 +37,7 @@ BAD = {
     "a router without its entry": ("{kind: client}", "{kind: flags, file: flags.json}", "entry: missing"),
     "an entry that nobody asks": ("auth:\n", 'entry: "https://shop.example"\nauth:\n', "entry: found an address"),
     "an unknown key": ("prometheus:", "promethius:", "promethius: unknown key"),
+    "a host with a scheme": ("host: shop.example:8443", "host: https://shop", "host: found 'https://shop'"),
     "no scheme": ("https://old.shop", "old.shop", "baseline.url: found 'old.shop"),
     "a path": ("new.shop.example:8443", "new.shop.example:8443/api", "candidate.url: found"),
     "a port beyond all": ("new.shop.example:8443", "new.shop.example:99999", "candidate.url: found"),
@@ -72,6 +74,7 @@ def test_a_target_file_says_where_everything_is(tmp_path: Path):
     found = spec.load_target(target(tmp_path))
     assert (found.arm(Arm.BASELINE).url, found.baseline.version) == ("https://old.shop.example:8443", "1.0.0")
     assert found.split_by_load
+    assert found.host == "shop.example:8443"
     assert found.auth.tls.key == str(tmp_path / "client.key")
     assert found.auth.variables == ("SHOP_TOKEN",)
     assert found.prometheus is not None

@@ -171,7 +171,9 @@ def _door(url: str, access: Access, options: LoadOptions) -> tuple[str, Client]:
     wanted = min(math.ceil(1.5 * options.rate * options.deadline_s) + _SPARE_CONNECTIONS, _MAX_CONNECTIONS)
     port = parts.port or (443 if secure else 80)
     tls = access.context() if secure else None
-    return parts.netloc, Client(parts.hostname or "", port, tls=tls, max_connections=wanted)
+    name = options.host.partition(":")[0]
+    client = Client(parts.hostname or "", port, tls=tls, tls_name=name, max_connections=wanted)
+    return options.host or parts.netloc, client
 
 
 def _follower(options: LoadOptions) -> Follower | None:

@@ -146,10 +146,17 @@ class Client:
     """
 
     def __init__(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None, max_connections: int, max_idle_s: float = 2.0
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        max_connections: int,
+        max_idle_s: float = 2.0,
+        tls_name: str = "",
     ) -> None:
-        """Connect to nothing yet."""
-        self._host, self._port, self._tls = host, port, tls
+        """Connect to nothing yet. `tls_name` is whom the certificate must name, where that is not `host`."""
+        self._host, self._port, self._tls, self._tls_name = host, port, tls, tls_name or host
         self._max_idle_s = max_idle_s
         self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[_Connection] = []
@@ -188,7 +195,7 @@ class Client:
             if (connection := self._idle.pop()).reusable:
                 return connection
         loop = asyncio.get_running_loop()
-        server_name = self._host if self._tls else None
+        server_name = self._tls_name if self._tls else None
         _, connection = await loop.create_connection(
             _Connection, self._host, self._port, ssl=self._tls, server_hostname=server_name
         )

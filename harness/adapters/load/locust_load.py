@@ -52,10 +52,12 @@ class LocustLoad:
         candidate_url: str = "",
         split: Path | None = None,
         auth: Auth | None = None,
+        host: str = "",
     ) -> None:
         """Send nothing yet; `stack_json` is read at the start.
 
-        With `candidate_url` the load splits itself, by the order in the file `split`; `auth` lets it in.
+        With `candidate_url` the load splits itself, by the order in the file `split`; `auth` lets it in, `host` is the
+        name it asks by.
         """
         self._system, self._stack_json, self._out = system, stack_json, out
         scenario, traffic = system.scenario, system.traffic
@@ -83,6 +85,7 @@ class LocustLoad:
             candidate_url=candidate_url,
             split=str(split or ""),
             auth=auth or Auth(),
+            host=host,
         )
         self._locust: Process | None = None
         self._stopped = False

@@ -28,7 +28,7 @@ class LoadOptions:
     interval records and status. A request sent more than `late_s` after its time counts as late. Addresses
     other than loopback are refused unless `remote`. With `candidate_url` the load splits itself: `url` is the
     baseline's then, and the order in the file `split` says which sessions go to the candidate. `auth` says where
-    the secrets lie that let the load in.
+    the secrets lie that let the load in. `host` is the name to ask by, "" for the one in each address.
     """
 
     url: str
@@ -52,6 +52,7 @@ class LoadOptions:
     worker: int = 0
     workers: int = 1
     remote: bool = False
+    host: str = ""
     candidate_url: str = ""
     split: str = ""
     auth: Auth = field(default_factory=Auth)
