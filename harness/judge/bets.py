@@ -82,7 +82,34 @@ def nearest(p_c: Array, p_b: Array, weight: Array, margin: Array) -> tuple[Array
     return q + margin, q
 
 
-class Excess:
+class Bets:
+    """Several bets at once, and the average of what they are worth: an e-value, also of what came since any moment."""
+
+    def __init__(self, shape: tuple[int, ...], bets: int, weights: Sequence[float] | Array | None = None) -> None:
+        """Start with no evidence on `bets` bets; their weights sum to 1, None for equal ones."""
+        self._logs: Array = np.zeros((*shape, bets))
+        self._weights = weights
+
+    @property
+    def log_e(self) -> Array:
+        """The log of the averaged e-value now."""
+        return log_mean_exp(self._logs, self._weights)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was seen has been bet on."""
+        return True
+
+    def mark(self) -> Array:
+        """Return what `since` starts from."""
+        return self._logs.copy()
+
+    def since(self, mark: Array) -> Array:
+        """Return the log of the averaged e-value of what came after `mark`."""
+        return log_mean_exp(self._logs - mark, self._weights)
+
+
+class Excess(Bets):
     """Evidence that the candidate's share is above the baseline's plus the margin: it rolls back.
 
     Averages bets on fixed multiples of the odds and one bet on the candidate's own past rate. `peak` is the
@@ -91,7 +118,7 @@ class Excess:
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         """Start with no evidence."""
-        self._logs: Array = np.zeros((*shape, len(_STEPS) + 1))
+        super().__init__(shape, len(_STEPS) + 1)
         self.peak: Array = np.zeros(shape)
 
     def update(self, counts: Counts, *, p_b: Numbers, past_c: Numbers, margin: Numbers, phi: Numbers = 1.0) -> None:
@@ -108,13 +135,8 @@ class Excess:
         self._logs += np.where(sound, np.minimum(value, CAP), 0.0)
         self.peak = np.maximum(self.peak, self.log_e)
 
-    @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs)
 
-
-class Within:
+class Within(Bets):
     """Evidence that the candidate's share is below the baseline's plus the margin: it promotes.
 
     Averages a bet on equal shares, which most of the weight is on, and a bet on the candidate's own past rate.
@@ -122,7 +144,7 @@ class Within:
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         """Start with no evidence."""
-        self._logs: Array = np.zeros((*shape, len(_WITHIN)))
+        super().__init__(shape, len(_WITHIN), _WITHIN)
 
     def update(self, counts: Counts, *, p_b: Numbers, past_c: Numbers, margin: Numbers, phi: Numbers = 1.0) -> None:
         """Take one interval in; `p_b` and `past_c` come from earlier intervals only; `phi` as for `Excess`."""
@@ -132,11 +154,6 @@ class Within:
         sound = (p_c > 0) & (p_c < edge) & (edge < 1)
         value = counts.log_e(np.where(sound, p_c, p_b), p_b, np.where(edge < 1, edge - p_b, 0.0)[..., 0])
         self._logs += np.where(sound, value / np.asarray(phi, dtype=float)[..., None], 0.0)
-
-    @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs, _WITHIN)
 
 
 class PastRate:

@@ -12,7 +12,7 @@ so such blocks say nothing.
 
 import numpy as np
 
-from harness.judge.bets import Array, Counts, Numbers, log_mean_exp
+from harness.judge.bets import Array, Bets, Counts, Numbers
 
 BLOCK_INTERVALS = 20
 ERROR_SCALES = (0.2, 0.4, 0.7, 1.2, 2.0)
@@ -20,7 +20,7 @@ LATENCY_SCALES = (0.04, 0.1, 0.2, 0.4, 0.8)
 _MOST_SHARE = 0.525  # of the units on the candidate: one half, and chance
 
 
-class BlockContest:
+class BlockContest(Bets):
     """Bets on a higher share of bad events, one bounded bet a block."""
 
     def __init__(
@@ -31,8 +31,8 @@ class BlockContest:
         scales: tuple[float, ...] = ERROR_SCALES,
     ) -> None:
         """Start with no evidence; `scales` are the bets' kappas, equally weighted, for D in bad events."""
+        super().__init__(shape, len(scales))
         self._intervals, self._scales = intervals, np.array(scales)
-        self._logs: Array = np.zeros((*shape, len(scales)))
         self._sums: Array = np.zeros((3, *shape))
         self._seen = 0
         self.blocks = 0
@@ -54,6 +54,6 @@ class BlockContest:
         self.blocks += 1
 
     @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs)
+    def whole(self) -> bool:
+        """Whether no block is open."""
+        return not self._seen

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import scipy.special as _scipy_special  # pyright: ignore[reportMissingTypeStubs] - it ships none
 
-from harness.judge.bets import CAP, Array, Counts, Numbers, log_mean_exp
+from harness.judge.bets import CAP, Array, Bets, Counts, Numbers, log_mean_exp
 from harness.judge.dispersion import tempering
 
 _special: Any = _scipy_special
@@ -22,16 +22,16 @@ NOMINAL = np.array([0.5, 0.1, 0.01])  # shares above the baseline's p50, p90 and
 _LEAST = 1e-5
 
 
-class BinaryContest:
+class BinaryContest(Bets):
     """Bets on a higher share of bad events."""
 
     def __init__(
         self, shape: tuple[int, ...] = (), *, bets: tuple[tuple[float, ...], tuple[float, ...]] = ERROR_BETS
     ) -> None:
         """Start with no evidence; `bets` are multiples of the odds, and their weights, which sum to 1."""
-        multiples, self._weights = bets
+        multiples, weights = bets
+        super().__init__(shape, len(multiples), weights)
         self._steps = np.log(multiples)
-        self._logs: Array = np.zeros((*shape, len(multiples)))
 
     def update(self, counts: Counts, *, p_b: Array, phi: Numbers = 1.0) -> None:
         """Take one interval in; `p_b` in (0, 1) from earlier intervals, `phi` >= 1 tempers."""
@@ -40,18 +40,13 @@ class BinaryContest:
         value = counts.log_e(p_c, p_b[..., None], 0.0)
         self._logs += np.minimum(value / np.asarray(phi)[..., None], CAP)
 
-    @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs, self._weights)
-
     @staticmethod
     def tempering(g: Numbers, p_b: Array, n_c: Array, n_b: Array, halves: tuple[Array, Array] | None = None) -> Array:
         """Return phi for shares: the variance of one unit is p (1 - p)."""
         return tempering(g, p_b * (1 - p_b), n_c=n_c, n_b=n_b, halves=halves)
 
 
-class OrdinalContest:
+class OrdinalContest(Bets):
     """Bets on latencies shifted upward, read from how many fall between three thresholds set beforehand.
 
     Shifts are on the probit scale: at a lognormal latency of log standard deviation s, a shift of d is a
@@ -62,9 +57,9 @@ class OrdinalContest:
         self, shape: tuple[int, ...] = (), *, bets: tuple[tuple[float, ...], tuple[float, ...]] = SHIFTS
     ) -> None:
         """Start with no evidence; `bets` are shifts and their weights, which sum to 1."""
-        shifts, self._weights = bets
+        shifts, weights = bets
+        super().__init__(shape, len(shifts), weights)
         self._shifts = np.array(shifts)
-        self._logs: Array = np.zeros((*shape, len(shifts)))
 
     def update(self, counts_c: Array, counts_b: Array, *, exceed: Array, phi: Numbers = 1.0) -> None:
         """Take one interval in.
@@ -80,11 +75,6 @@ class OrdinalContest:
         value = (counts_c[..., None, :] * np.log(p_c / common)).sum(axis=-1)
         value += (counts_b[..., None, :] * np.log(p_b / common)).sum(axis=-1)
         self._logs += np.minimum(value / np.asarray(phi)[..., None], CAP)
-
-    @property
-    def log_e(self) -> Array:
-        """The log of the averaged e-value now."""
-        return log_mean_exp(self._logs, self._weights)
 
     @staticmethod
     def tempering(

@@ -1,16 +1,16 @@
 """One objective's evidence that the candidate is worse than its baseline at all, and the noise of its arms."""
 
 import math
-from typing import Protocol
 
 import numpy as np
 
-from harness.judge.bets import Array, Counts, Numbers
+from harness.judge.bets import Array, Counts
 from harness.judge.blocks import LATENCY_SCALES, BlockContest
 from harness.judge.buckets import Buckets
 from harness.judge.contest import NOMINAL, SCORES, TAIL_BETS, BinaryContest, OrdinalContest, falling
 from harness.judge.dispersion import LongRunVariance, binary_score, ordinal_score, tempering
 from harness.judge.gating import Gating
+from harness.judge.restarts import DIFFERENCE, RestartedBets
 from harness.model.calibration import Dispersion
 from harness.model.evidence import Evidence
 from harness.model.plan import RollbackOn
@@ -47,41 +47,35 @@ class Noise:
         self.level.gap()
 
 
-class Contest(Protocol):
-    """Evidence against equal shares of bad events."""
-
-    def update(self, counts: Counts, *, p_b: Array, phi: Numbers) -> None:
-        """Take one interval in."""
-        ...
-
-    @property
-    def log_e(self) -> Array:
-        """The log e-value now."""
-        ...
-
-
 class ShareDifference:
-    """A share of bad events, by tempered bets or by blocks."""
+    """A share of bad events, by tempered bets or by blocks, begun anew with each stage."""
 
-    def __init__(self, gating: Gating, noise: Noise) -> None:
+    def __init__(self, gating: Gating, noise: Noise, restarts: int = 0) -> None:
         """Choose by the run's way of gating; judges nothing where it compares against margins or not at all."""
         self._noise = noise
-        self._contest: Contest | None = None
+        self._contest: BinaryContest | BlockContest | None = None
         if gating.mode is RollbackOn.DIFFERENCE:
             self._contest = BinaryContest()
         elif gating.mode is RollbackOn.BLOCKS:
             self._contest = BlockContest()
+        self._worth = RestartedBets(self._contest, restarts, DIFFERENCE) if self._contest else None
+
+    def begin(self) -> None:
+        """Note that a stage begins."""
+        if self._worth is not None:
+            self._worth.begin()
 
     def update(self, counts: Counts, p_b: Array) -> None:
         """Take one interval in; `p_b` from earlier ones."""
-        if self._contest is not None:
+        if self._contest is not None and self._worth is not None:
             self._contest.update(counts, p_b=p_b, phi=self._noise.phi(p_b, counts.n_c, counts.n_b))
+            self._worth.settle()
         self._noise.measure_level(counts)
 
     @property
     def log_e(self) -> float | None:
         """The log e-value against equality; None where nothing is judged."""
-        return None if self._contest is None else float(self._contest.log_e)
+        return None if self._worth is None else self._worth.log_e
 
 
 class LatencyDifference:
@@ -89,20 +83,27 @@ class LatencyDifference:
 
     Thresholds are the bucket bounds nearest to the baseline's past quantiles. With buckets too coarse to tell
     the three apart, the share above the objective's own quantile is judged. Judged by blocks, there are no
-    classes: the shares above the objective's own quantile and above the median are.
+    classes: the shares above the objective's own quantile and above the median are. All begin anew with each stage.
     """
 
-    def __init__(self, gating: Gating, noise: Noise, level: float) -> None:
+    def __init__(self, gating: Gating, noise: Noise, level: float, restarts: int = 0) -> None:
         """Choose by the run's way of gating."""
         self._noise, self._level = noise, level
         self._ordinal: OrdinalContest | None = None
-        self._shares: list[tuple[float, Contest]] = []
+        self._shares: list[tuple[float, BinaryContest | BlockContest]] = []
         if gating.mode is RollbackOn.DIFFERENCE:
             self._ordinal = OrdinalContest() if level < _TAIL else None
             self._shares = [(level, BinaryContest(bets=TAIL_BETS))]
         elif gating.mode is RollbackOn.BLOCKS:
             self._shares = [(level, BlockContest())]
             self._shares += [(0.5, BlockContest(scales=LATENCY_SCALES))] if level < _TAIL else []
+        asked = [*(contest for _, contest in self._shares), *([] if self._ordinal is None else [self._ordinal])]
+        self._worth = [RestartedBets(contest, restarts, DIFFERENCE) for contest in asked]
+
+    def begin(self) -> None:
+        """Note that a stage begins."""
+        for worth in self._worth:
+            worth.begin()
 
     def update(self, candidate: Evidence, baseline: Evidence, past: Buckets) -> None:
         """Take one interval in; `past` is the baseline's, from earlier intervals."""
@@ -113,6 +114,8 @@ class LatencyDifference:
         for level, contest in self._shares if self._ordinal is None or marks is None else ():
             counts, share = _above(candidate, baseline, past, level)
             contest.update(counts, p_b=share, phi=self._noise.phi(share, counts.n_c, counts.n_b))
+        for worth in self._worth:
+            worth.settle()
         if self._noise.measuring:
             self._noise.measure_level(_above(candidate, baseline, past, self._level)[0])
 
@@ -129,8 +132,7 @@ class LatencyDifference:
     @property
     def log_e(self) -> float | None:
         """The log e-value against equality, averaged over what is judged; None where nothing is."""
-        logs = [float(contest.log_e) for _, contest in self._shares]
-        logs += [] if self._ordinal is None else [float(self._ordinal.log_e)]
+        logs = [worth.log_e for worth in self._worth]
         return float(np.logaddexp.reduce(logs) - np.log(len(logs))) if logs else None
 
 

@@ -48,10 +48,11 @@ class LatencyTrial:
         self._enough = max(50.0, 2 / tail)
         self._pairs = Intervals(terms.plan.interval_s)
         self.noise = Noise(terms.dispersion, measuring=terms.measures_noise)
-        self.difference = LatencyDifference(terms.gating, self.noise, self._level)
+        restarts = len(terms.plan.stages) - 1
+        self.difference = LatencyDifference(terms.gating, self.noise, self._level, restarts)
         self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
         self._candidate, self._baseline = Buckets(), Buckets()
-        self._excess = RestartedExcess(len(terms.plan.stages) - 1)
+        self._excess = RestartedExcess(restarts)
         self._n = 0
         self._beyond, self._newest = Standardised(), NewestStage()
         self._granted = 0.0
@@ -100,6 +101,9 @@ class LatencyTrial:
         past = self._past_b.quantile(self._level) if self._past_b.n >= self._enough else None
         if past is None:
             return
+        if self._newest.enter(candidate.stage):
+            self._excess.begin()
+            self.difference.begin()
         self.difference.update(candidate, baseline, self._past_b)
         bounds = candidate.bounds
         if past * self._ratio > bounds[-1]:
@@ -110,8 +114,7 @@ class LatencyTrial:
         p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
         margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
-        if self._newest.add(candidate.stage, counts):
-            self._excess.begin()
+        self._newest.seen.add(counts)
         self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)

@@ -8,8 +8,9 @@ import numpy as np
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing
 from harness.judge.pairing import Pairing
 from harness.judge.ratio import more_to_reach
+from harness.judge.restarts import EXCESS, Restarts
 from harness.judge.scores import DIFFERENCES, GRID, Array, Capital, DifferenceBets, MeanBets, Scores
-from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -23,15 +24,18 @@ class QualityTrial:
 
     Scores lie in [0, 1]. A record is a gauge, one score for its interval (the mean of several is one, too), or a
     histogram of scores, each known by the bucket that it lies in: bounds rise within (0, 1], the first bucket
-    begins at 0, and nothing may lie above 1. The threshold is in "%" of the whole scale against a number and in
-    "points" of it against the baseline. With `>=` or `>` a high score is good, else a low one.
+    begins at 0. What lies above 1 is no score: of the candidate it counts as the worst one, for an answer that hides
+    its score must not be better off than one that shows it; of the baseline it is an error. The threshold is in "%"
+    of the whole scale against a number and in "points" of it against the baseline. With `>=` or `>` a high score is
+    good, else a low one.
 
-    Used: records of judged stages; against the baseline, pairs of the same interval (the baseline's warm-up and
-    its unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold
-    reached 1/alpha of this trial at any time (a plan that never rolls back by comparison: against a number alone);
-    passes while the evidence that it is within reaches 1 / (1 - confidence). A candidate that misses a number which
-    the baseline's mean misses too is an error: the machine or the stack. Nothing passes while the newest stage alone
-    looks beyond the threshold. The interval holds at all looks at once.
+    Used: records of judged stages; against the baseline, pairs of the same interval (the baseline's warm-up and its
+    unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold,
+    gathered from the start and anew in each stage, reached 1/alpha of this trial at any time (a plan that never
+    rolls back by comparison: against a number alone); passes while the evidence that it is within reaches 1 / (1 -
+    confidence). A candidate that misses a number which the baseline's mean misses too is an error: the machine or
+    the stack; so is one that misses it by unreadable scores while no score of the baseline was seen. Nothing passes
+    while the newest stage alone looks beyond the threshold. The interval holds at all looks at once.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -53,32 +57,54 @@ class QualityTrial:
         self._mean = MeanBets(alpha=error, points=points)
         self._capital: Capital = (self._difference if self._paired else self._mean).capital
         self._at = self._capital.at(self._edge)
+        self._restarts = Restarts(len(terms.plan.stages) - 1, EXCESS)
+        self._later: list[MeanBets | DifferenceBets] = []  # of the stages after the first, about the edge alone
+        self._peak = -math.inf
         self._pairs = Pairing()
         self._arms = {arm: _Sum() for arm in Arm}
         self._newest = {arm: _Sum() for arm in Arm}  # of the newest stage alone
         self._stage = ""
+        self._unread, self._why = 0, ""
         self._shape: tuple[Kind, tuple[float, ...]] | None = None
 
     def observe(self, record: Evidence) -> None:
         """Take one interval of one arm."""
-        scores = self._read(record)
         if not self._terms.judges(record):
-            if record.arm is Arm.BASELINE and record.stage == WARMUP:
-                self._difference.learn(scores)
+            if self._paired and record.arm is Arm.BASELINE and record.stage == WARMUP and not _beyond(record):
+                self._difference.learn(self._read(record))
             return
         if record.arm is None:
             msg = f"{record.signal}: a score needs the arm that it belongs to"
             raise ValueError(msg)
+        scores = self._read(record)
         if self._paired:
             for baseline, candidate in self._pairs.add(record):
                 self._pair(baseline, candidate)
             return
         self._count(record, scores)
         if record.arm is Arm.CANDIDATE:
-            self._mean.update(scores)
+            for bets in (self._mean, *self._later):
+                if isinstance(bets, MeanBets):
+                    bets.update(scores)
+            self._weigh()
+
+    def _begin(self) -> None:
+        """Bet anew: a stage follows another."""
+        if self._restarts.left(1 + len(self._later)):
+            kind = DifferenceBets if self._paired else MeanBets
+            self._later.append(kind(alpha=1 - self._terms.confidence, points=np.array([self._edge])))
+
+    def _weigh(self) -> None:
+        first = float(self._capital.below[self._at])
+        worth = self._restarts.average([first, *(float(bets.capital.below[0]) for bets in self._later)])
+        self._peak = max(self._peak, worth)
 
     def _count(self, record: Evidence, scores: Scores) -> None:
+        if _beyond(record):
+            self._unread, self._why = self._unread + _beyond(record), self._why or record.note
         if record.stage != self._stage:
+            if self._stage:
+                self._begin()
             self._stage, self._newest = record.stage, {arm: _Sum() for arm in Arm}
         if record.arm is not None:
             self._arms[record.arm].add(scores)
@@ -88,9 +114,12 @@ class QualityTrial:
         if baseline and candidate:
             scores_c, scores_b = self._read(candidate), self._read(baseline)
             if float(scores_c.n) and float(scores_b.n):
-                self._difference.update(scores_c, scores_b)
                 self._count(candidate, scores_c)
                 self._count(baseline, scores_b)
+                for bets in (self._difference, *self._later):
+                    if isinstance(bets, DifferenceBets):
+                        bets.update(scores_c, scores_b)
+                self._weigh()
         elif baseline:
             self._difference.learn(self._read(baseline))
 
@@ -104,7 +133,7 @@ class QualityTrial:
         else:
             msg = f"{record.signal}: a score is a gauge or a histogram, found {record.kind}"
             raise ValueError(msg)
-        if record.counts and record.counts[-1]:
+        if _beyond(record) and record.arm is not Arm.CANDIDATE:
             msg = record.note or f"{record.signal}: a score outside 0 to 1"
             raise ValueError(msg)
         if low.min() < 0 or high.max() > 1 + _SLACK:
@@ -118,7 +147,9 @@ class QualityTrial:
             msg = f"{record.signal}: the kind or the bucket bounds changed during the run"
             raise ValueError(msg)
         self._shape = record.kind, record.bounds
-        return self._side.scores(low, np.minimum(high, 1.0), counts)
+        worst = 0.0 if self._side.high_is_good else 1.0
+        low, high = np.append(low, worst), np.append(np.minimum(high, 1.0), worst)
+        return self._side.scores(low, high, np.append(counts, float(_beyond(record))))
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
@@ -128,7 +159,10 @@ class QualityTrial:
         candidate, baseline = self._arms[Arm.CANDIDATE], self._arms[Arm.BASELINE]
         if not candidate.n:
             what = "no interval in which both arms were scored" if self._paired else "no score of the candidate"
-            return missing(look, f"{what} in a judged stage", fatal=False)
+            told = "in a judged stage"
+            if self._terms.source is Source.CLIENT:
+                told += "; are there requests of the load whose path begins with the score's `requests`?"
+            return missing(look, f"{what} {told}", fatal=False)
         status, reason = self._decide(candidate, baseline)
         needed = None
         if status is Status.INCONCLUSIVE:
@@ -150,15 +184,20 @@ class QualityTrial:
         side, threshold = self._side, self._terms.threshold
         seen = f"candidate's mean score {_mean(side, candidate)}"
         limit = f"limit {threshold:g} %"
+        if self._unread:
+            why = f" ({self._why})" if self._why else ""
+            seen += f", {self._unread} of them unreadable and taken as the worst{why}"
         if self._paired:
             gap = 100 * side.back(float(self._difference.difference))
             seen += f" against the baseline's {_mean(side, baseline)} in the same intervals, {gap:+.2f} points"
             limit = f"margin {threshold:g} points"
         compares = not self._paired or self._terms.gating.mode is not RollbackOn.ABSOLUTE
-        if compares and float(self._capital.peak_below[self._at]) >= -math.log(self._terms.alpha):
+        if compares and self._peak >= -math.log(self._terms.alpha):
             if not self._paired and baseline.n and baseline.mean < self._edge:
                 both = f"the baseline misses it too, {_mean(side, baseline)}"
                 return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"
+            if self._unread and not baseline.n:
+                return Status.ERROR, f"{seen}, {limit}; no score of the baseline shows that there should be one"
             return Status.FAIL, f"{seen}: beyond the {limit}, beyond chance"
         if float(self._capital.above[self._at]) >= -math.log(1 - self._terms.confidence):
             late = self._late()
@@ -224,6 +263,11 @@ class _Side:
         """Return an interval as it is outside."""
         first, last = sorted((self.back(float(low)), self.back(float(high))))
         return first, last
+
+
+def _beyond(record: Evidence) -> int:
+    """Return how many of a histogram's scores lie above its last bound."""
+    return record.counts[-1] if record.kind is Kind.HISTOGRAM and record.counts else 0
 
 
 def _mean(side: _Side, scores: _Sum) -> str:

@@ -61,12 +61,11 @@ class NewestStage:
         self.name: str = ""
         self.seen = Standardised()
 
-    def add(self, stage: str, counts: Counts) -> bool:
-        """Take one interval in; a new stage begins anew. Return whether it is one that follows another."""
+    def enter(self, stage: str) -> bool:
+        """Begin anew where `stage` is another one; return whether it follows one."""
         before, self.name = self.name, stage
         if stage != before:
             self.seen = Standardised()
-        self.seen.add(counts)
         return before not in {"", stage}
 
 
@@ -91,9 +90,10 @@ class RatioTrial:
         self._margin = terms.threshold / 100
         self._pairs = Intervals(terms.plan.interval_s)
         self.noise = Noise(terms.dispersion, measuring=terms.measures_noise)
-        self.difference = ShareDifference(terms.gating, self.noise)
+        restarts = len(terms.plan.stages) - 1
+        self.difference = ShareDifference(terms.gating, self.noise, restarts)
         self._past_b, self._past_c = PastRate(), PastRate()
-        self._excess, self._within = RestartedExcess(len(terms.plan.stages) - 1), Within()
+        self._excess, self._within = RestartedExcess(restarts), Within()
         self._seen, self._newest = Standardised(), NewestStage()
 
     def observe(self, record: Evidence) -> None:
@@ -111,8 +111,10 @@ class RatioTrial:
     def _take(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
         if baseline and candidate:
             counts = Counts(candidate.bad, candidate.n, baseline.bad, baseline.n)
-            if self._newest.add(candidate.stage, counts):
+            if self._newest.enter(candidate.stage):
                 self._excess.begin()
+                self.difference.begin()
+            self._newest.seen.add(counts)
             self._bet(counts)
         if baseline:
             self._past_b.update(baseline.bad, baseline.n)

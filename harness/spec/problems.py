@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.model.errors import SpecError
 from harness.spec.document import Document, Key, read_document
+from harness.spec.words import WORDS
 
 F = TypeVar("F", bound=BaseModel)
 _LONGEST = 60
@@ -66,7 +67,9 @@ def _each(document: Document, model: type[BaseModel], error: ValidationError) ->
             yield document.problem(at, "missing, expected a value", mend=f"add `{at[-1]}: ...` here")
         else:
             expected = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            expected = expected.replace("String should match pattern", "a name that matches")
+            if kind == "string_pattern_mismatch":
+                pattern = item["ctx"]["pattern"] if "ctx" in item else ""
+                expected = WORDS.get(pattern, f"a name that matches '{pattern}'")
             found = cast("object", at[-1] if item["loc"][-1:] == ("[key]",) else item["input"])
             yield document.problem(at, f"found {_show(found)}, expected {expected}", mend=_mend(kind, found))
 

@@ -100,6 +100,12 @@ def check_source(
             yield document.problem(
                 (*at, "sources", index), f"found {source}, expected client or prometheus for a score", mend="drop it"
             )
+    if "prometheus" in sources and signal.histogram and signal.gauge:
+        yield document.problem(
+            (*at, "signal"),
+            f"found `{objective.signal}`, which has a histogram and a gauge: a score reads one of them",
+            mend="give each a signal of its own in system.yaml",
+        )
     if "client" in sources and signal.client and scenarios and not from_answers:
         yield document.problem(
             (*at, "signal"),

@@ -1,5 +1,6 @@
 """Ways of gating: tempered by a calibration, by blocks without one, beyond margins, or not by comparison at all."""
 
+import math
 from dataclasses import replace
 
 import judge_streams as streams
@@ -13,10 +14,12 @@ from harness.judge.calibrate import Calibrator
 from harness.judge.contest import BinaryContest
 from harness.judge.dispersion import LongRunVariance, binary_score
 from harness.judge.pairing import Intervals
+from harness.judge.restarts import DIFFERENCE, RestartedBets
 from harness.model.calibration import Calibration, Dispersion, Uncalibrated, check
 from harness.model.evidence import Arm
 from harness.model.objective import Against, Measure
-from harness.model.plan import RollbackOn
+from harness.model.plan import RollbackOn, Stage
+from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
@@ -279,3 +282,70 @@ def test_the_calibrator_measures_comparisons_alone():
     calibrator.gap()
     assert [d.objective for d in calibrator.dispersions()] == ["two"]
     assert calibrator.intervals == 30
+
+
+def _late(mode: RollbackOn, stages: tuple[str, ...], measure: Measure) -> bool:
+    """Judge a long good stage "50", then a shorter one "52" in which errors, or latencies, are worse; has it failed?"""
+    plan = streams.plan_of(
+        rollback_on=mode,
+        alpha=0.01,
+        stages=tuple(Stage(id=stage, share=float(stage), min_bake_s=5, max_bake_s=9) for stage in stages),
+    )
+    ratio = measure is Measure.RATIO
+    objective = streams.objective_of(
+        measure,
+        "q.error" if ratio else "q.latency",
+        5 if ratio else 100,
+        "points" if ratio else "%",
+        against=Against.BASELINE,
+        quantile=None if ratio else 0.95,
+    )
+    known = (Dispersion(objective="it", source="client", contest=0.0, level=0.0, intervals=960, informative=960),)
+    judge = Judge([objective], plan, _calibration(dispersions=known))
+    rng = np.random.default_rng(4)
+    at, good, bad = 0, *((1600, 400) if mode is RollbackOn.BLOCKS else (750, 30 if ratio else 10))
+    for stage, seconds, worse in (("warmup", 100, 1.0), ("50", good, 1.0), ("52", bad, 1.6)):
+        for _ in range(seconds):
+            judge.observe([streams.events("load", None, at, 50, stage=stage)])
+            for arm in Arm:
+                factor = worse if arm is Arm.CANDIDATE else 1.0
+                if ratio:
+                    record = streams.events("q.error", arm, at, 120, int(rng.binomial(120, 0.05 * factor)), stage=stage)
+                else:
+                    slow = 0.1 * rng.lognormal(0, 0.4, 120) * (1 + (factor - 1) / 3)
+                    record = streams.latencies("q.latency", arm, at, slow, stage=stage)
+                judge.observe([record])
+            at += 1
+    return judge.look(at=at, stage="52", final=False)[0].status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    "mode, measure",
+    [
+        (RollbackOn.DIFFERENCE, Measure.RATIO),
+        (RollbackOn.DIFFERENCE, Measure.QUANTILE),
+        (RollbackOn.BLOCKS, Measure.RATIO),
+    ],
+)
+def test_a_difference_that_comes_with_a_stage_is_not_outvoted_by_those_before(mode: RollbackOn, measure: Measure):
+    """Long good behaviour, then a worse stage; what does not begin anew with the stage does not see it."""
+    assert _late(mode, ("50", "52"), measure)
+    assert not _late(mode, ("50",), measure)
+
+
+def test_bets_begun_anew_wait_for_an_open_block_to_close():
+    """A block that was half seen when the stage began is no fair bet of the bets that begin there."""
+    block, halves = BlockContest(), RestartedBets(bets := BlockContest(), 1, DIFFERENCE)
+    half, worse = BLOCK_INTERVALS // 2, Counts(6, 50, 0, 50)
+    for at in range(BLOCK_INTERVALS * 3):
+        if at == half:
+            halves.begin()
+        bets.update(worse)
+        halves.settle()
+        block.update(worse)
+    first = float(block.log_e)
+    later = BlockContest()
+    for _ in range(BLOCK_INTERVALS * 2):
+        later.update(worse)
+    expected = math.log(DIFFERENCE * math.exp(first) + (1 - DIFFERENCE) * math.exp(float(later.log_e)))
+    assert halves.log_e == pytest.approx(expected)

@@ -18,7 +18,7 @@ from harness.judge.quality import QualityTrial
 from harness.judge.scores import DIFFERENCES, GRID, Capital, DifferenceBets, MeanBets, Scores
 from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.objective import Against, Measure, Objective
-from harness.model.plan import RollbackOn
+from harness.model.plan import RollbackOn, Stage
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -532,8 +532,15 @@ def test_an_interval_in_which_one_arm_was_not_scored_counts_for_nothing(arm: Arm
 def test_without_scores_nothing_is_said_at_the_last_look_either(objective: Objective, what: str):
     """No evidence is no error of the release."""
     judgement = verdict_on(objective, [score(B, 0, 0.5)], final=True)
+    hint = "are there requests of the load whose path begins with the score's `requests`?"
     said = (judgement.status, judgement.reason)
-    assert said == (Status.INCONCLUSIVE, f"no evidence: {what} in a judged stage")
+    assert said == (Status.INCONCLUSIVE, f"no evidence: {what} in a judged stage; {hint}")
+    scraped = verdict_on(
+        replace(objective, sources=(Source.PROMETHEUS,)),
+        [replace(score(B, 0, 0.5), source=Source.PROMETHEUS)],
+        final=True,
+    )
+    assert hint not in scraped.reason
 
 
 @pytest.mark.parametrize("changes", [{"value": 0.5}, {"bounds": TENTHS, "counts": (0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)}])
@@ -609,3 +616,57 @@ def test_scores_that_are_bad_in_the_newest_stage_alone_are_held_in_words(
     assert (f"{limit} over all, but {late} in stage 100 alone" in judgement.reason) is bool(late)
     silent = verdict_on(objective, good + [record for record in last if record.arm is B])
     assert silent.status is Status.PASS
+
+
+def _hidden(first: int, usual: float = 0.85) -> Iterator[Evidence]:
+    """Yield two stages of 60 intervals of 20 answers; the candidate's show no score from the `first` interval on."""
+    for at in range(120):
+        stage = "50" if at < 60 else "100"
+        yield tenths(B, at, np.full(20, usual), stage=stage)
+        if at < first:
+            yield tenths(C, at, np.full(20, usual), stage=stage)
+        else:
+            note = "20 of 20 answers without a score"
+            yield tenths(C, at, np.empty(0), n=20, counts=(*(0,) * 10, 20), stage=stage, note=note)
+
+
+TWO_STAGES = plan_of(stages=tuple(Stage(id=s, share=float(s), min_bake_s=5.0, max_bake_s=60.0) for s in ("50", "100")))
+PAIRED_20 = objective_of(Measure.SCORE, "answer.quality", 20, "points", comparator=">=", against=Against.BASELINE)
+PAIRED_20_LOW = objective_of(Measure.SCORE, "answer.quality", 20, "points", against=Against.BASELINE)
+
+
+@pytest.mark.parametrize("objective, usual", [(HIGH, 0.85), (PAIRED_20, 0.85), (LOW, 0.15), (PAIRED_20_LOW, 0.15)])
+def test_a_candidate_that_hides_its_scores_is_as_bad_as_one_with_the_worst(objective: Objective, usual: float):
+    """All answers of its second stage, whichever end of the scale is the good one; with all shown it passes."""
+    assert verdict_on(objective, list(_hidden(120, usual)), plan=TWO_STAGES).status is Status.PASS
+    judgement = verdict_on(objective, list(_hidden(60, usual)), plan=TWO_STAGES)
+    assert judgement.status is Status.FAIL, judgement.reason
+    assert "1200 of them unreadable and taken as the worst (20 of 20 answers without a score)" in judgement.reason
+    worst = 0.0 if objective.comparator == ">=" else 1.0
+    level = usual if objective.against is Against.BASELINE else 0.0
+    assert (judgement.estimate or 0) == pytest.approx(100 * ((worst + usual) / 2 - level), abs=4)
+
+
+def test_hidden_scores_are_no_releases_fault_where_the_baselines_are_hidden_or_not_seen():
+    """The same candidate against a number: beside a baseline that hides one score, and without any baseline."""
+    stream = list(_hidden(60))
+    blind = tenths(B, 130, np.empty(0), n=1, counts=(*(0,) * 10, 1), note="1 of 1 answers without a score")
+    for records, words in (
+        ([*stream, blind], "corrupt evidence"),
+        ([record for record in stream if record.arm is C], "no score of the baseline shows"),
+    ):
+        judgement = verdict_on(HIGH, records, plan=TWO_STAGES)
+        assert judgement.status is Status.ERROR, judgement.reason
+        assert words in judgement.reason
+
+
+@pytest.mark.parametrize("objective", [HIGH, PAIRED_20])
+@pytest.mark.parametrize("arm, stage", [(B, "warmup"), (C, "warmup"), (B, "smoke"), (C, ""), (None, "")])
+def test_scores_that_cannot_be_read_in_unjudged_stages_count_for_nothing(
+    objective: Objective, arm: Arm | None, stage: str
+):
+    """One such answer before a stream that passes."""
+    stream = [tenths(who, at, np.full(20, 0.95)) for at in range(120) for who in (B, C)]
+    early = tenths(B, -100, np.empty(0), n=1, counts=(*(0,) * 10, 1), stage=stage)
+    assert verdict_on(objective, stream).status is Status.PASS
+    assert verdict_on(objective, [replace(early, arm=arm), *stream]) == verdict_on(objective, stream)

@@ -233,7 +233,7 @@ CALIBRATION_MISTAKES = {
     "more alarms than windows": ("false_alarms: 0", "false_alarms: 71", "false_alarms", "windows = 70", "again"),
     "a date that is none": ("2026-03-01T12:00:00Z", "yesterday", "made_at", "found 'yesterday'", "correct"),
     "a day that is none": ("2026-03-01T", "2026-02-30T", "made_at", "no such moment", "again"),
-    "a date without a zone": ("12:00:00Z", "12:00:00", "made_at", "matches", "correct"),
+    "a date without a zone": ("12:00:00Z", "12:00:00", "made_at", "expected a moment in UTC", "correct"),
     "no rate": ("load_rate: 60", "load_rate: 0", "load_rate", "greater than 0", "correct"),
     "half an interval": ("intervals: 960", "intervals: 960.5", "intervals", "valid integer", "correct"),
 }

@@ -90,13 +90,15 @@ MISTAKES = {
     "a scale in words": ("scenarios.yaml", "[0, 1]", '[0, "1"]', f"{SCORE}.scale[1]", "found '1'", "without quotes"),
     "a scale without a bound": ("scenarios.yaml", "[0, 1]", "[0, .inf]", f"{SCORE}.scale[1]", "finite", "correct"),
     "a path that is no pointer": (
-        "scenarios.yaml", "path: /quality", "path: quality", f"{SCORE}.path", "found 'quality'", "correct",
+        "scenarios.yaml", "path: /quality", "path: quality",
+        f"{SCORE}.path", "found 'quality', expected a JSON Pointer", "correct",
     ),
     "a score without its path": (
         "scenarios.yaml", "path: /quality ", "# ", f"{SCORE}.path", "missing", "add `path: ...`",
     ),
     "requests by a name": (
-        "scenarios.yaml", "requests: /answer", "requests: answer", f"{SCORE}.requests", "found 'answer'", "correct",
+        "scenarios.yaml", "requests: /answer", "requests: answer",
+        f"{SCORE}.requests", "found 'answer', expected a path that begins with /", "correct",
     ),
 }  # fmt: skip
 
@@ -154,6 +156,22 @@ def test_a_score_must_be_a_signal_of_the_clients_own(folder: Path) -> None:
     told = {error.key: error.message for error in spec.validate(folder)}
     assert "which the load writes itself" in told['scenario.scores."answer.latency"']
     assert "which no objective reads" in told['scenario.scores."answer.other"']
+
+
+def test_a_score_of_prometheus_is_a_histogram_or_a_gauge_and_not_both(folder: Path) -> None:
+    """Either alone is fine."""
+    edit(folder / "objectives.yaml", UNLIKE, f"    sources: [prometheus]\n{UNLIKE}")
+    whole = (folder / "system.yaml").read_text()
+    both = "answer.quality: {client: true, histogram: quality_bucket, gauge: quality}"
+    for keys, problems in (
+        (both, 1),
+        (both.replace(", gauge: quality", ""), 0),
+        (both.replace("quality_bucket, gauge: ", ""), 0),
+    ):
+        (folder / "system.yaml").write_text(whole.replace("answer.quality: {client: true}", keys))
+        told = [error for error in spec.validate(folder) if error.key == f"{OBJECTIVE}.signal"]
+        assert len(told) == problems
+        assert all("a histogram and a gauge: a score reads one" in error.message for error in told)
 
 
 def test_what_the_files_say_of_scores_stands_in_the_model(folder: Path) -> None:
