@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harness.model.event import Event
 from harness.model.evidence import Arm, Evidence
+from harness.model.hook import Delivered, Delivery
 from harness.model.judgement import ServiceRecord
 
 
@@ -123,6 +124,29 @@ class Flags(Protocol):
 
     def read(self) -> Mapping[str, float]: ...
     def set(self, name: str, percent: float) -> None: ...
+
+
+class Hooks(Protocol):
+    """Webhooks of a rollout. Nothing here blocks but `finish`, and nothing raises: what fails is an answer too.
+
+    `rollout` begins the id of every delivery, `asks` tells whether a hook must allow each stage.
+    """
+
+    rollout: str
+    asks: bool
+
+    def has(self, hook: str) -> bool: ...
+    def send(self, delivery: Delivery) -> None:
+        """Begin to deliver; what has no such hook is dropped. The same id twice is delivered twice."""
+        ...
+
+    def collect(self) -> Sequence[Delivered]:
+        """Return what came of deliveries since the last call."""
+        ...
+
+    def finish(self) -> Sequence[Delivered]:
+        """Wait, within the hooks' own bounds, for all that tell; what still asks is given up. Return as `collect`."""
+        ...
 
 
 class Metrics(Protocol):

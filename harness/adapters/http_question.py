@@ -1,4 +1,4 @@
-"""One GET whose whole answer has a deadline: a service that drips must not hold up whoever asks."""
+"""One GET or POST whose whole answer has a deadline: a service that drips must not hold up whoever asks."""
 
 import io
 import socket
@@ -46,15 +46,36 @@ def get(
     OSError when nobody answers, TimeoutError among them when the answer is not whole `within_s` seconds after
     the call, however steadily its bytes come; NoAnswer when it is cut short, no HTTP or too long.
     """
+    return _ask(_head("GET", name or address, path, headers), address, within_s=within_s, tls=tls, name=name)
+
+
+def post(
+    address: str,
+    path: str,
+    body: bytes,
+    *,
+    within_s: float,
+    headers: Sequence[tuple[str, str]] = (),
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """Send `body` to http://`address``path`, and return the answer as `get` does."""
+    head = _head("POST", address, path, (*headers, ("Content-Length", str(len(body)))))
+    return _ask(head + body, address, within_s=within_s, tls=tls)
+
+
+def _head(method: str, host: str, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    asked = f"{method} {quote(path, safe=_AS_WRITTEN)} HTTP/1.1\r\nHost: {host}\r\n"
+    asked += "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"{asked}Accept: */*\r\nConnection: close\r\n\r\n".encode()
+
+
+def _ask(request: bytes, address: str, *, within_s: float, tls: ssl.SSLContext | None, name: str = "") -> Answer:
     until_s = time.monotonic() + within_s
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     with socket.create_connection((host, int(port)), timeout=within_s) as plain:
         connection = tls.wrap_socket(plain, server_hostname=name.partition(":")[0] or host) if tls else plain
-        asked = f"GET {quote(path, safe=_AS_WRITTEN)} HTTP/1.1\r\nHost: {name or address}\r\n"
-        asked += "".join(f"{name}: {value}\r\n" for name, value in headers)
-        asked += "Accept: */*\r\nConnection: close\r\n\r\n"
-        connection.sendall(asked.encode())
+        connection.sendall(request)
         with connection, HTTPResponse(cast("socket.socket", _Readable(connection, until_s))) as answer:
             try:
                 return _whole(answer)

@@ -29,7 +29,7 @@ class Access:
 
     def context(self) -> ssl.SSLContext:
         """Return what an https connection checks and shows. Raises SpecError for a file that is no such thing."""
-        return _context(self.tls)
+        return context_of(self.tls)
 
     def hide(self, text: str) -> str:
         """Return `text` without the secrets: a server may send back what it was sent."""
@@ -43,11 +43,11 @@ def resolve(auth: Auth, where: str) -> Access:
     headers: list[tuple[str, str]] = []
     secrets: list[str] = []
     if auth.header:
-        value = _read(auth.header.value, where, "header.value")
+        value = read_secret(auth.header.value, where, "header.value")
         headers.append((auth.header.name, auth.header.prefix + value))
         secrets.append(value)
     if auth.basic:
-        password = _read(auth.basic.password, where, "basic.password")
+        password = read_secret(auth.basic.password, where, "basic.password")
         both = base64.b64encode(f"{auth.basic.user}:{password}".encode()).decode()
         headers.append(("Authorization", f"Basic {both}"))
         secrets += [both, password]
@@ -57,7 +57,8 @@ def resolve(auth: Auth, where: str) -> Access:
     return access
 
 
-def _read(secret: Secret, where: str, key: str) -> str:
+def read_secret(secret: Secret, where: str, key: str) -> str:
+    """Return a secret from where it lies. Raises SpecError, which never shows it."""
     if secret.env:
         value = os.environ.get(secret.env, "")
         if not value:
@@ -82,7 +83,8 @@ def _read(secret: Secret, where: str, key: str) -> str:
     return value
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
+def context_of(files: TlsFiles) -> ssl.SSLContext:
+    """Return what an https connection checks and shows. Raises SpecError for a file that is no such thing."""
     named = [name for name in (files.ca, files.cert, files.key) if name]
     try:
         context = ssl.create_default_context(cafile=files.ca or None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.evidence import Arm
+from harness.model.hook import AFTER, BEFORE, NOTIFY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,38 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """One address: `url`, or where it lies when it is a secret itself. Each attempt has `timeout_s` seconds."""
+
+    url: str = ""
+    url_from: Secret = Secret()
+    timeout_s: float = 5.0
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Who is asked `before` a stage, told `after` one, and notified of the whole; `secret` signs what they get."""
+
+    secret: Secret
+    before: Hook | None = None
+    after: Hook | None = None
+    notify: Hook | None = None
+    tls: TlsFiles = TlsFiles()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that hold its secrets, our key among them."""
+        named = (self.secret.file, *(hook.url_from.file for hook in self.named().values()), self.tls.key)
+        return tuple(file for file in named if file)
+
+    def named(self) -> dict[str, Hook]:
+        """Return those that are there, by name."""
+        all_of_them = {BEFORE: self.before, AFTER: self.after, NOTIFY: self.notify}
+        return {name: hook for name, hook in all_of_them.items() if hook is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedArm:
     """Where an arm answers by itself: scheme://host[:port]. `version` is what must be deployed there, "" for any."""
 
@@ -113,6 +146,7 @@ class Target:
     flags: str = ""
     prometheus: DeployedPrometheus | None = None
     auth: Auth = Auth()
+    hooks: Hooks | None = None
 
     def arm(self, arm: Arm) -> DeployedArm:
         """Return where `arm` answers."""

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from harness.model.hook import BEFORE, Delivery
 from harness.model.judgement import StageRecord
 from harness.model.status import Cause, Decision, Status
 from harness.planning.rollout import Phase, State
+
+_LATER = frozenset({"allowed", "refused_at"})  # what journals of before hooks do not have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +18,7 @@ class Left:
 
     `share` is what the last confirmed move left, percent; `intent` that of a move which was begun and has no outcome.
     `elapsed_s` is how long the rollout had lasted, `ordered` the newest operator's order that was taken, `finished`
-    whether its end is told.
+    whether its end is told, `untold` what hooks were to be told and are not known to have heard, oldest first.
     """
 
     state: State
@@ -25,6 +28,7 @@ class Left:
     records: tuple[StageRecord, ...]
     ordered: int
     finished: bool = False
+    untold: tuple[Delivery, ...] = ()
 
     @property
     def turned_back(self) -> bool:
@@ -43,6 +47,7 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
     state, elapsed, ordered = State(), 0.0, 0
     share, intent = 0.0, None
     records: list[StageRecord] = []
+    untold: dict[str, Delivery] = {}
     began = finished = False
     for kind, what in entries:
         match kind:
@@ -59,6 +64,8 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
                 records.append(_record(what))
             case "finish":
                 finished = True
+            case "hook" | "hooked":
+                _tell(untold, kind, what)
             case _:
                 continue
     if not began:
@@ -71,7 +78,23 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
         records=tuple(records),
         ordered=ordered,
         finished=finished,
+        untold=tuple(one for one in untold.values() if one.hook != BEFORE),
     )
+
+
+def delivery_entry(one: Delivery) -> dict[str, object]:
+    """Return what the journal keeps of a delivery to a hook, before it is made."""
+    return asdict(one)
+
+
+def _tell(untold: dict[str, Delivery], kind: str, what: Mapping[str, object]) -> None:
+    """Keep what a hook was to be told, until it is known what came of it."""
+    name = str(what["id"])
+    if kind == "hooked":
+        untold.pop(name, None)
+        return
+    body = {str(name): value for name, value in cast("dict[str, object]", what["body"]).items()}
+    untold[name] = Delivery(id=name, hook=str(what["hook"]), body=body)
 
 
 def _number(value: object) -> float:
@@ -79,7 +102,9 @@ def _number(value: object) -> float:
 
 
 def _state(what: Mapping[str, object]) -> State:
-    kept: dict[str, Any] = {name: what[name] for name in State.__dataclass_fields__}
+    kept: dict[str, Any] = {
+        name: what[name] for name in State.__dataclass_fields__ if name in what or name not in _LATER
+    }
     kept["phase"] = Phase(kept["phase"])
     kept["decision"] = Decision(kept["decision"]) if kept["decision"] else None
     kept["cause"] = Cause(kept["cause"]) if kept["cause"] else None

@@ -13,12 +13,14 @@ from harness.model.plan import OnInconclusive, Stage, StagePlan
 from harness.model.status import Cause, Decision, Status
 
 FULL = 100.0
+UNASKED = 1_000_000  # more stages than any plan has: no hook is asked
 
 
 class Phase(StrEnum):
     """Where a rollout stands."""
 
     READY = "ready"
+    WAITING = "waiting"  # for the hook before the next stage; the share stays as it is
     MOVING = "moving"
     BAKING = "baking"
     PAUSED = "paused"
@@ -32,7 +34,8 @@ class Phase(StrEnum):
 class State:
     """One rollout. `share` is the candidate's share in percent that the router last confirmed.
 
-    It goes from `base`, where it returns to when it fails, to `goal`.
+    It goes from `base`, where it returns to when it fails, to `goal`. `allowed` is the highest stage that may be
+    entered without asking; `refused_at` is when the hook before the next one last said no, 0 while it is asked.
     """
 
     phase: Phase = Phase.READY
@@ -46,13 +49,16 @@ class State:
     retries: int = 0
     base: float = 0.0
     goal: float = FULL
+    allowed: int = UNASKED
+    refused_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Start the ramp."""
+    """Start the ramp; where it `asks`, a hook must allow each stage before it is entered."""
 
     at: float
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,24 @@ class Resumed:
 
     at: float
     elapsed_s: float
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """The hook before the stage number `index` allows it."""
+
+    at: float
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The hook before the stage number `index` does not allow it, or gives no answer."""
+
+    at: float
+    index: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +137,16 @@ class Stop:
     cause: Cause
 
 
-Event = Begin | Resumed | Moved | MoveFailed | Look | Confirmed | Order | Stop
+Event = Begin | Resumed | Allowed | Refused | Moved | MoveFailed | Look | Confirmed | Order | Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Ask the hook before the stage number `index`, which gets `share` percent."""
+
+    index: int
+    stage: str
+    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +172,12 @@ class Finish:
     reason: str
 
 
-Action = Move | Confirm | Finish
+Action = Ask | Move | Confirm | Finish
 Step = tuple[State, tuple[Action, ...]]
 _NONE: tuple[Action, ...] = ()
 _MOVE_RETRIES = 3
+_ASK_AGAIN_S = 5.0
+_WATCHED = frozenset({Phase.WAITING, Phase.BAKING, Phase.PAUSED})  # where a guardrail's breach brings traffic back
 
 
 def towards(plan: StagePlan, base: float, goal: float) -> StagePlan:
@@ -172,14 +207,12 @@ def step(plan: StagePlan, state: State, event: Event) -> Step:
     if state.phase is Phase.DONE:
         return state, _NONE
     match event:
-        case Begin():
-            return _enter(plan, replace(state, started_at=event.at, entered_at=event.at), 0, "the ramp begins")
-        case Resumed():
-            return _resumed(plan, replace(state, started_at=event.at - event.elapsed_s, retries=0), event.at)
-        case Moved():
-            return _moved(plan, state, event)
-        case MoveFailed():
-            return _move_failed(state, event)
+        case Begin() | Resumed():
+            return _started(plan, state, event)
+        case Allowed() | Refused():
+            return _answered(plan, state, event)
+        case Moved() | MoveFailed():
+            return _moved(plan, state, event) if isinstance(event, Moved) else _move_failed(state, event)
         case Look():
             return _look(plan, state, event)
         case Confirmed():
@@ -192,8 +225,41 @@ def step(plan: StagePlan, state: State, event: Event) -> Step:
 
 def _enter(plan: StagePlan, state: State, index: int, why: str) -> Step:
     stage = plan.stages[index]
-    moving = replace(state, phase=Phase.MOVING, index=index, retries=0)
-    return moving, (Move(share=stage_share(plan, stage), stage=stage.id, why=why),)
+    share = stage_share(plan, stage)
+    if index > state.allowed:
+        waiting = replace(state, phase=Phase.WAITING, refused_at=0.0)
+        return waiting, (Ask(index=index, stage=stage.id, share=share),)
+    moving = replace(state, phase=Phase.MOVING, index=index, retries=0, reason="", refused_at=0.0)
+    return moving, (Move(share=share, stage=stage.id, why=why),)
+
+
+def _started(plan: StagePlan, state: State, event: Begin | Resumed) -> Step:
+    """Begin, or go on as a later process, whose target may have a hook now, or none any more."""
+    if isinstance(event, Begin):
+        begun = replace(state, started_at=event.at, entered_at=event.at, allowed=-1 if event.asks else UNASKED)
+        return _enter(plan, begun, 0, "the ramp begins")
+    known = state.index if state.allowed == UNASKED else state.allowed
+    allowed = known if event.asks else UNASKED
+    return _resumed(plan, replace(state, started_at=event.at - event.elapsed_s, retries=0, allowed=allowed), event.at)
+
+
+def _answered(plan: StagePlan, state: State, event: Allowed | Refused) -> Step:
+    """Take a hook's answer, which may come late."""
+    awaited = state.phase is Phase.WAITING and event.index == state.index + 1
+    if isinstance(event, Refused):  # it neither promotes nor rolls back: the share stays as it is
+        stage = plan.stages[min(event.index, len(plan.stages) - 1)].id
+        reason = f"the hook before stage {stage} does not allow it: {event.reason}"
+        return (replace(state, refused_at=event.at, reason=reason) if awaited else state), _NONE
+    if event.index <= state.allowed:
+        return state, _NONE
+    known = replace(state, allowed=event.index)
+    if not awaited:
+        return known, _NONE
+    if state.index < 0:
+        return _enter(plan, known, 0, f"the hook before stage {plan.stages[0].id} allows it")
+    # It bakes on, with all patience anew: the next look decides whether the stage may still be left.
+    since = max(state.entered_at, event.at - plan.stages[state.index].max_bake_s)
+    return replace(known, phase=Phase.BAKING, reason="", refused_at=0.0, entered_at=since), _NONE
 
 
 def _resumed(plan: StagePlan, state: State, at: float) -> Step:
@@ -201,6 +267,10 @@ def _resumed(plan: StagePlan, state: State, at: float) -> Step:
     match state.phase:
         case Phase.READY:
             return _enter(plan, replace(state, entered_at=at), 0, "the ramp begins")
+        case Phase.WAITING if state.index < 0:
+            return _enter(plan, state, 0, "the ramp begins")
+        case Phase.PAUSED if state.index < 0:
+            return state, _NONE
         case Phase.PAUSED:
             stage = plan.stages[state.index]
             return state, (Move(share=stage_share(plan, stage), stage=stage.id, why="resumed while paused"),)
@@ -237,10 +307,12 @@ def _move_failed(state: State, event: MoveFailed) -> Step:
 
 def _look(plan: StagePlan, state: State, event: Look) -> Step:
     failing = failed(event.judgements)
-    if failing and state.phase in {Phase.BAKING, Phase.PAUSED}:
+    if failing and state.phase in _WATCHED:
         return _return(state, Cause.RELEASE, "; ".join(f"{j.id}: {j.reason}" for j in failing))
     if state.phase is Phase.PAUSED and event.at - state.started_at >= plan.deadline_s:
         return _return(state, Cause.OPERATOR, "paused by the operator until the plan's deadline")
+    if state.phase is Phase.WAITING:
+        return _wait(plan, state, event.at)
     if state.phase is not Phase.BAKING:
         return state, _NONE
     stage, last = plan.stages[state.index], state.index == len(plan.stages) - 1
@@ -257,6 +329,16 @@ def _look(plan: StagePlan, state: State, event: Look) -> Step:
     over = baked >= stage.max_bake_s + plan.patience_s or event.at - state.started_at >= plan.deadline_s
     if over:
         return _deadline(plan, state, status, event.judgements)
+    return state, _NONE
+
+
+def _wait(plan: StagePlan, state: State, at: float) -> Step:
+    """Ask the hook again where it has said no, until the plan's deadline; then do what the plan says."""
+    if at - state.started_at >= plan.deadline_s:
+        why = state.reason or f"the hook before stage {plan.stages[state.index + 1].id} gave no answer"
+        return _without_proof(plan, state, Cause.ENVIRONMENT, f"{why}, until the plan's deadline")
+    if state.refused_at and at - state.refused_at >= _ASK_AGAIN_S:
+        return _enter(plan, state, state.index + 1, state.reason)
     return state, _NONE
 
 
@@ -305,7 +387,11 @@ def _deadline(plan: StagePlan, state: State, status: Status, judgements: Sequenc
     cause = Cause.ENVIRONMENT if status is Status.ERROR else Cause.EVIDENCE
     open_ones = [j for j in judgements if j.severity == "critical" and j.status is status]
     what = "; ".join(f"{j.id}: {j.reason}" for j in open_ones) or "no guardrail was judged"
-    reason = f"no proof within the plan's bounds: {what}"
+    return _without_proof(plan, state, cause, f"no proof within the plan's bounds: {what}")
+
+
+def _without_proof(plan: StagePlan, state: State, cause: Cause, reason: str) -> Step:
+    """Do what the plan says at a deadline."""
     if plan.on_inconclusive is OnInconclusive.HOLD:
         return _done(replace(state, decision=Decision.HOLD, cause=cause, reason=reason))
     return _return(state, cause, reason)
@@ -316,13 +402,17 @@ def _order(plan: StagePlan, state: State, event: Order) -> Step:
     match event.verb:
         case "abort":
             return _return(state, Cause.OPERATOR, said)
-        case "hold" if state.phase in {Phase.BAKING, Phase.PAUSED}:
+        case "hold" if state.phase in _WATCHED:
             return _done(replace(state, decision=Decision.HOLD, cause=Cause.OPERATOR, reason=said))
-        case "pause" if state.phase is Phase.BAKING:
-            return replace(state, phase=Phase.PAUSED), _NONE
+        case "pause" if state.phase in {Phase.BAKING, Phase.WAITING}:
+            return replace(state, phase=Phase.PAUSED, reason=""), _NONE
+        case "promote" if state.phase is Phase.WAITING:
+            return _enter(plan, replace(state, allowed=state.index + 1), state.index + 1, said)
+        case "promote" if state.phase is Phase.PAUSED and state.index < 0:
+            return _enter(plan, state, 0, said)
         case "promote" if state.phase is Phase.PAUSED:
             return replace(state, phase=Phase.BAKING, entered_at=event.at), _NONE
-        case "promote" if state.phase is Phase.BAKING:
+        case "promote" if state.phase is Phase.BAKING:  # a hook is still asked
             if state.index + 1 < len(plan.stages):
                 return _enter(plan, state, state.index + 1, said)
             return replace(state, phase=Phase.CONFIRMING), (Confirm(),)

@@ -18,11 +18,13 @@ from harness.model.status import Cause, Decision
 from harness.planning import rollout
 from harness.planning.resume import Left, state_entry
 from harness.planning.timeline import WARMUP, StageTally, Timeline
-from harness.ports import Clock, EvidenceStore, Flags, Journal, Load, Metrics, Probes, Router, Sink
+from harness.ports import Clock, EvidenceStore, Flags, Hooks, Journal, Load, Metrics, Probes, Router, Sink
+from harness.run.hooks import HookCalls
 
 _LOG = logging.getLogger("rollgate")
 _BASIS = 100  # basis points a percent: the router counts 10,000 buckets
 _PROBE_EVERY_S = 2.0
+_FROZEN_S = 1.0  # a sleep so much longer than asked: the process was stopped, and its lease has lapsed
 
 
 class Judging(Protocol):
@@ -41,7 +43,8 @@ class Judging(Protocol):
 class Parts:
     """What the driver works with. `feature` is the flag raised in step with the traffic, "" for none.
 
-    `settles`: the share that a rollout ends at, promoted or held, stays when the driver has gone.
+    `settles`: the share that a rollout ends at, promoted or held, stays when the driver has gone. `refuses` says why
+    the feature must not be raised to a percent right now, "" where it may; EnvironmentProblem where nobody can tell.
     """
 
     router: Router
@@ -57,6 +60,8 @@ class Parts:
     feature: str = ""
     latency_signal: str = ""
     settles: bool = False
+    hooks: Hooks | None = None
+    refuses: Callable[[float], str] = lambda _share: ""
     on_stage: Callable[[str], None] = lambda _stage: None
 
 
@@ -76,6 +81,7 @@ class Driver:
     _ordered: int = 0
     _adrift: bool = False  # the last move failed: the router may be anywhere
     _left: Left | None = None
+    _calls: HookCalls | None = field(init=False, default=None)
     _epoch: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,8 @@ class Driver:
         self.timeline = Timeline(self.plan.settle_s)
         self._tally = StageTally(self.parts.latency_signal)
         self._epoch = self.parts.clock.now() - self.parts.clock.monotonic()
+        if self.parts.hooks is not None:
+            self._calls = HookCalls(self.parts.hooks, self.parts.journal, self._note)
 
     def _now(self) -> float:
         """Return the rollout's own time: it starts as the wall clock's and never steps with it."""
@@ -114,6 +122,8 @@ class Driver:
         self.state, self.records, self._ordered, self._left = left.state, list(left.records), left.ordered, left
         if left.finished:
             return
+        if self._calls is not None:
+            self._calls.again(left.untold)
         known = {left.share, left.share if left.intent is None else left.intent}
         foreign = [share for share in (found, flag) if share is not None and share not in known]
         if foreign:
@@ -158,13 +168,17 @@ class Driver:
         try:
             left = self._left
             if left is None:
-                self._apply(rollout.Begin(at=self._now()))
+                if self._calls is not None:
+                    self._calls.began(self.state.share, self.state.goal)
+                self._apply(rollout.Begin(at=self._now(), asks=self._asks()))
             else:
                 self._take_orders(only_abort=True)  # the open move is not made again first
-                self._apply(rollout.Resumed(at=self._now(), elapsed_s=left.elapsed_s))
+                self._apply(rollout.Resumed(at=self._now(), elapsed_s=left.elapsed_s, asks=self._asks()))
             while not self._over():
-                self._pause()
-                self._take_orders()
+                away_s = self._pause()
+                self._take_orders(only_abort=away_s > 0)
+                self._stand(away_s)
+                self._hear_hooks()
                 if not self._over():  # what has decided is not looked at once more
                     self._apply(rollout.Look(at=self._now(), judgements=self._look(self._stage())))
         except KeyboardInterrupt:
@@ -178,6 +192,50 @@ class Driver:
             _LOG.exception("a defect of the harness ended the rollout")
             self._bring_back(f"internal error: {type(error).__name__}: {str(error)[:200]}", Cause.ENVIRONMENT)
         return self.state
+
+    def _stand(self, away_s: float) -> None:
+        """Go on only from where the last move left traffic; a stage during which the process was frozen bakes anew."""
+        if self._over():
+            return
+        if elsewhere := self._elsewhere():
+            self.stop(elsewhere, Cause.ENVIRONMENT)
+        elif away_s:
+            state, at = self.state, self._now()
+            what = {"phase": state.phase, "share": state.share, "away_s": away_s}
+            self.parts.journal.append("resume", what, why="the process was frozen")  # unless another took over
+            elapsed = max(0.0, at - away_s - state.started_at)
+            self._left = Left(
+                state=state, elapsed_s=elapsed, share=state.share, intent=None, records=(), ordered=self._ordered
+            )
+            self._apply(rollout.Resumed(at=at, elapsed_s=elapsed, asks=self._asks()))
+            self._left = None
+
+    def _elsewhere(self) -> str:
+        """Say who else moved traffic or the flag since the last move; "" where nobody did, or nobody answers."""
+        with suppress(EnvironmentProblem):
+            share = self.state.share
+            limit, flag = self.parts.router.read().limit, self._flag()
+            found = limit / _BASIS if limit != round(share * _BASIS) else flag
+            if found not in {None, share}:
+                return f"somebody else moved traffic: {found:g} % was found, {share:g} % was left"
+        return ""
+
+    def _asks(self) -> bool:
+        return self.parts.hooks is not None and self.parts.hooks.asks
+
+    def _hear_hooks(self) -> None:
+        """Take what hooks have answered; nobody waits for them."""
+        for event in self._calls.heard(self._now()) if self._calls is not None else ():
+            self._apply(event)
+
+    def end_hooks(self, decision: Decision, cause: Cause, reason: str) -> None:
+        """Notify of the end, unless that is done, and wait for all hooks that tell, within their own bounds."""
+        if self._calls is None:
+            return
+        with suppress(LostLeaseError):  # the driver that took over tells the rest
+            if (ended := self._calls.end(decision, cause, reason, self.state.share)) is not None:
+                self._calls.again([ended])
+            self._calls.finish()
 
     def _bring_back(self, reason: str, cause: Cause) -> None:
         """Stop, and where even that fails, take the candidate's traffic away by every means that is left."""
@@ -213,12 +271,20 @@ class Driver:
                 self._keep_state()
             for action in actions:
                 match action:
+                    case rollout.Ask():
+                        self._ask(action)
                     case rollout.Move():
                         events.append(self._move(action))
                     case rollout.Confirm():
                         events.append(self._confirm())
                     case rollout.Finish():
                         self._finish(before, action)
+
+    def _ask(self, action: rollout.Ask) -> None:
+        if self._calls is None:
+            msg = f"stage {action.stage} waits for a hook, and there is none"
+            raise EnvironmentProblem(msg, mend="this is a defect of rollgate: keep the rollout's folder")
+        self._calls.ask(action)
 
     def _keep_state(self) -> None:
         """Leave the state where a later process finds it; on the way back it is left where that is possible."""
@@ -240,6 +306,10 @@ class Driver:
             known = "outcome" if left.intent == move.share else "reconciled"
             self._write(known, {**what, "ok": True, "found": True}, move, digest)
             return self._moved(move, before)
+        if left is None and move.share > before and (elsewhere := self._elsewhere()):
+            return rollout.MoveFailed(at=self._now(), reason=elsewhere)
+        if move.share > before and (refused := self._refused(move.share)):
+            return rollout.MoveFailed(at=self._now(), reason=refused)
         self._write("intent", what, move, digest)
         try:
             for attempt in Retrying(
@@ -261,6 +331,13 @@ class Driver:
             return rollout.MoveFailed(at=self._now(), reason=str(error))
         self._write("outcome", {**what, "ok": True}, move, digest)
         return self._moved(move, before)
+
+    def _refused(self, share: float) -> str:
+        """Say why a raise to `share` must not be made now, "" where it may: parents may have been lowered since."""
+        try:
+            return self.parts.refuses(share)
+        except EnvironmentProblem as error:
+            return str(error)
 
     def _stands(self, share: float) -> bool:
         """Tell whether router and flag are at `share` already."""
@@ -289,8 +366,8 @@ class Driver:
 
     def _leave_stage(self, before: rollout.State) -> None:
         """Keep the record of the stage that the state has just left; what a dead process saw of one is not known."""
-        baking = {rollout.Phase.BAKING, rollout.Phase.PAUSED, rollout.Phase.CONFIRMING}
-        if before.phase not in baking or self.state.phase in baking or self._left is not None:
+        baking = {rollout.Phase.BAKING, rollout.Phase.WAITING, rollout.Phase.PAUSED, rollout.Phase.CONFIRMING}
+        if before.index < 0 or before.phase not in baking or self.state.phase in baking or self._left is not None:
             return
         arms = self._tally.arms
         now = self.parts.clock.now()
@@ -312,6 +389,8 @@ class Driver:
         except EnvironmentProblem as error:
             self._note(f"the stage's record could not be journaled: {error}", "error")
         self.parts.sink.emit(StageEnded(record=record, at=now))
+        if self._calls is not None:
+            self._calls.left(record)
 
     def _confirm(self) -> rollout.Confirmed:
         """Drain the load, so that what never came back counts too, and judge the whole."""
@@ -337,10 +416,14 @@ class Driver:
             self.parts.router.drop_lease()
             self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")
         what = {"action": "finish", "decision": finish.decision, "cause": finish.cause, "share": self.state.share}
+        calls = self._calls
+        ended = calls and calls.end(finish.decision, finish.cause, finish.reason, self.state.share)
         try:
             self.parts.journal.append("finish", what, why=finish.reason, evidence=self.parts.store.digest())
         except EnvironmentProblem as error:
             self._note(f"the end could not be journaled: {error}", "error")
+        if calls and ended:
+            calls.again([ended])
 
     def _stage(self) -> str:
         return self.plan.stages[self.state.index].id if self.state.index >= 0 else WARMUP
@@ -394,8 +477,12 @@ class Driver:
     def _over(self) -> bool:
         return self.state.phase is rollout.Phase.DONE
 
-    def _pause(self) -> None:
+    def _pause(self) -> float:
+        """Sleep until the next look; return the seconds for which the process was frozen meanwhile, 0 if it was not."""
+        began = self.parts.clock.monotonic()
         self.parts.clock.sleep(self.plan.look_s)
+        away_s = self.parts.clock.monotonic() - began - self.plan.look_s
+        return away_s if away_s > _FROZEN_S else 0.0
 
     def _note(self, text: str, level: str = "info") -> None:
         self.parts.sink.emit(Noted(text=text, at=self.parts.clock.now(), level=level))

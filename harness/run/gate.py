@@ -109,6 +109,9 @@ class Gate:
         """Tear down, then tell; from here on nothing interrupts."""
         self._keep_tails()
         self._tear_down()
+        if self.driver is not None:
+            with self._going_on("the hooks could not be told"):
+                self.driver.end_hooks(ending.decision, ending.cause, ending.reason)
         verdict = self._verdict(ending)
         what = {"decision": verdict.decision, "cause": verdict.cause}
         with self._going_on("the verdict could not be journaled"):
@@ -268,7 +271,19 @@ class Gate:
 
     def _claims(self) -> tuple[str, ...]:
         gates = (f"gating: {how}" for how in self.request.gates)
-        return (*self.request.plan.claims, *gates, *(f"rehearsal: {reason}" for reason in self._rehearsal()))
+        return (
+            *self.request.plan.claims,
+            *self._stays(),
+            *gates,
+            *(f"rehearsal: {reason}" for reason in self._rehearsal()),
+        )
+
+    def _stays(self) -> tuple[str, ...]:
+        """Say what a router does not do that lets traffic stay with the candidate."""
+        router = self.driver.parts.router if self.driver else None
+        if router is None or router.returns_alone:
+            return ()
+        return (f"router {router.name}: traffic does not go back by itself if rollgate dies during the rollout",)
 
     def _all_judgements(self) -> tuple[Judgement, ...]:
         smoke = {j.id for j in self._smoke}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.judge.suites import judge_suites
 from harness.model.errors import LostLeaseError, RollgateError
+from harness.model.event import Noted
 from harness.model.status import Cause, Decision, ExitCode, Status, exit_code
 from harness.planning.resume import Left
 from harness.planning.rollout import Phase, State
@@ -52,6 +53,7 @@ class Rollout:
                 self.driver.stop(*refused)
                 return
             parts = self.driver.parts
+            self._say_what_stays()
             parts.router.hold_lease()
             if parts.load is not None:
                 parts.load.start()
@@ -77,6 +79,7 @@ class Rollout:
                 return self._taken_down("a later process makes the move again")
 
         def ramp() -> None:
+            self._say_what_stays()
             driver.resume(left)
             if driver.state.phase is Phase.DONE:
                 return
@@ -85,6 +88,13 @@ class Rollout:
             driver.ramp()
 
         return self._to_the_end(ramp)
+
+    def _say_what_stays(self) -> None:
+        """Say what nobody does when this process dies, where the router does not do it."""
+        parts = self.driver.parts
+        if not parts.router.returns_alone:
+            text = f"router {parts.router.name}: traffic does not go back by itself if this process dies or freezes"
+            parts.sink.emit(Noted(text=f"{text}; --resume or --rollback then", at=parts.clock.now(), level="warning"))
 
     def _taken_down(self, why: str) -> Ending:
         """Move to the base at once. Whatever decision that is: the asked move is done, or it is not."""
@@ -127,6 +137,11 @@ class Rollout:
                 parts.load.stop()
         finally:
             parts.router.drop_lease()
+        self.driver.end_hooks(*self._how())
+
+    def _how(self) -> tuple[Decision, Cause, str]:
+        state = self.driver.state
+        return state.decision or Decision.HOLD, state.cause or Cause.ENVIRONMENT, state.reason
 
     def _first_look(self, stack: Stack, suites: Suites) -> tuple[str, Cause] | None:
         """Ask both arms before any traffic moves; return why it must not, and whose fault that is."""
@@ -143,8 +158,6 @@ class Rollout:
         return None
 
     def _ending(self) -> Ending:
-        state = self.driver.state
-        decision, cause = state.decision or Decision.HOLD, state.cause or Cause.ENVIRONMENT
-        return Ending(
-            code=int(exit_code(decision, cause)), decision=decision, reason=state.reason, share=state.share
-        )  # fmt: skip
+        decision, cause, reason = self._how()
+        share = self.driver.state.share
+        return Ending(code=int(exit_code(decision, cause)), decision=decision, reason=reason, share=share)

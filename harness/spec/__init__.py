@@ -5,6 +5,7 @@ from harness.spec.candidates import load_drill, load_release
 from harness.spec.find import find_drill, find_release, find_system
 from harness.spec.flags import flags_text
 from harness.spec.folder import load_system, validate
+from harness.spec.hooks import is_address
 from harness.spec.policy import apply_policy
 from harness.spec.published import json_schemas
 from harness.spec.requirements import Requirements, load_requirements
@@ -19,6 +20,7 @@ __all__ = [
     "find_release",
     "find_system",
     "flags_text",
+    "is_address",
     "json_schemas",
     "load_calibrations",
     "load_drill",

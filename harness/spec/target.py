@@ -16,20 +16,29 @@ from harness.model.target import (
     DeployedPrometheus,
     DeployedRouter,
     HeaderAuth,
-    Secret,
     Target,
-    TlsFiles,
 )
 from harness.spec.document import Document, Key, read_document
-from harness.spec.problems import Problems, first, parse
-from harness.spec.target_schema import ArmSpec, AuthSpec, SecretSpec, TargetFile, TlsSpec
-
-_SECRETS: tuple[Key, ...] = tuple(
-    (*base, *key)
-    for base in ((), ("prometheus",))
-    for key in (("auth", "header", "value"), ("auth", "basic", "password"))
+from harness.spec.hooks import ADDRESSES, SECRET, build_hooks, hook_problems, told_hooks
+from harness.spec.places import (
+    NAME_IT,
+    path_of,
+    secret_of,
+    secret_problems,
+    tls_of,
+    tls_problems,
+    told,
+    told_secret,
+    told_tls,
 )
-_NAME_IT = "write {env: NAME} or {file: PATH}: a secret never stands in a target file"
+from harness.spec.problems import Problems, first, parse
+from harness.spec.target_schema import ArmSpec, AuthSpec, TargetFile
+
+_SECRETS: tuple[Key, ...] = (
+    *((*base, "auth", *key) for base in ((), ("prometheus",)) for key in (("header", "value"), ("basic", "password"))),
+    SECRET,
+    *ADDRESSES,
+)
 _INLINE = re.compile(r"://[^/?#]*@|-----BEGIN")  # a password in an address, a key in PEM
 
 
@@ -64,35 +73,28 @@ def load_target(path: Path) -> Target:
 def target_text(target: Target) -> str:
     """Return a target as the text of a target file: what a run keeps of it, without a user's comments."""
     settings = {name: value if isinstance(value, str) else list(value) for name, value in target.router.settings}
-    told: dict[str, Any] = {
+    whole: dict[str, Any] = {
         "schema": 1,
-        "baseline": _told(url=target.baseline.url, version=target.baseline.version),
-        "candidate": _told(url=target.candidate.url, version=target.candidate.version),
+        "baseline": told(url=target.baseline.url, version=target.baseline.version),
+        "candidate": told(url=target.candidate.url, version=target.candidate.version),
         "entry": target.entry,
         "host": target.host,
         "router": {"kind": target.router.kind, **settings},
-        "flags": _told(file=target.flags),
+        "flags": told(file=target.flags),
         "auth": _told_auth(target.auth),
-        "prometheus": target.prometheus and _told(url=target.prometheus.url, auth=_told_auth(target.prometheus.auth)),
+        "hooks": target.hooks and told_hooks(target.hooks),
+        "prometheus": target.prometheus and told(url=target.prometheus.url, auth=_told_auth(target.prometheus.auth)),
     }
-    return yaml.safe_dump({key: value for key, value in told.items() if value}, sort_keys=False)
-
-
-def _told(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value}
+    return yaml.safe_dump({key: value for key, value in whole.items() if value}, sort_keys=False)
 
 
 def _told_auth(auth: Auth) -> dict[str, object]:
     header, basic, tls = auth.header, auth.basic, auth.tls
-    return _told(
-        header=header and _told(name=header.name, prefix=header.prefix, value=_told_secret(header.value)),
-        basic=basic and _told(user=basic.user, password=_told_secret(basic.password)),
-        tls=_told(ca=tls.ca, cert=tls.cert, key=tls.key),
+    return told(
+        header=header and told(name=header.name, prefix=header.prefix, value=told_secret(header.value)),
+        basic=basic and told(user=basic.user, password=told_secret(basic.password)),
+        tls=told_tls(tls),
     )
-
-
-def _told_secret(secret: Secret) -> dict[str, object]:
-    return _told(env=secret.env, file=secret.file)
 
 
 def _inline(document: Document, at: Key, value: object) -> Iterator[SpecError]:
@@ -104,7 +106,7 @@ def _inline(document: Document, at: Key, value: object) -> Iterator[SpecError]:
         for index, inner in enumerate(cast("list[object]", value)):
             yield from _inline(document, (*at, index), inner)
     elif at in _SECRETS and value is not None:
-        yield document.problem(at, "found a secret written out, expected where it lies", mend=_NAME_IT)
+        yield document.problem(at, "found a secret written out, expected where it lies", mend=NAME_IT)
     elif isinstance(value, str) and _INLINE.search(value):
         mend = "give user and password as auth.basic, a key as the name of its file"
         yield document.problem(at, "found a secret written out, expected none", mend=mend)
@@ -113,7 +115,8 @@ def _inline(document: Document, at: Key, value: object) -> Iterator[SpecError]:
 def _discreet(error: SpecError) -> SpecError:
     """Return the error without the value it found, where that could be a secret."""
     _, comma, expected = error.message.rpartition(", expected ")
-    if not (comma and error.key.removeprefix("prometheus.").startswith("auth") and error.message.startswith("found ")):
+    held = error.key.removeprefix("prometheus.").startswith(("auth", "hooks"))
+    if not (comma and held and error.message.startswith("found ")):
         return error
     message = f"found something else (it is not shown here), expected {expected}"
     return SpecError(message, where=error.where, key=error.key, mend=error.mend)
@@ -130,6 +133,8 @@ def _problems(document: Document, spec: TargetFile) -> Iterator[SpecError]:
         yield from _auth(document, ("prometheus", "auth"), spec.prometheus.auth)
     yield from _auth(document, ("auth",), spec.auth)
     yield from _router(document, spec)
+    if spec.hooks:
+        yield from hook_problems(document, spec.hooks)
 
 
 def _url(document: Document, at: Key, url: str, *, path: bool = False) -> Iterator[SpecError]:
@@ -153,15 +158,11 @@ def _auth(document: Document, at: Key, auth: AuthSpec | None) -> Iterator[SpecEr
         (("basic", "password"), auth.basic and auth.basic.password),
     )
     for key, secret in held:
-        if secret and bool(secret.env) == bool(secret.file):
-            found = "both `env` and `file`" if secret.env else "neither `env` nor `file`"
-            yield document.problem((*at, *key), f"found {found}, expected one of them", mend=_NAME_IT)
+        yield from secret_problems(document, (*at, *key), secret)
     if auth.header and auth.basic and auth.header.name.lower() == "authorization":
         message = "found Authorization beside `basic`, which writes that header too"
         yield document.problem((*at, "header", "name"), message, mend="keep one of the two")
-    if auth.tls and bool(auth.tls.cert) != bool(auth.tls.key):
-        lacking = "key" if auth.tls.cert else "cert"
-        yield document.problem((*at, "tls"), f"found no `{lacking}`, expected both", mend=f"add `{lacking}: FILE`")
+    yield from tls_problems(document, (*at, "tls"), auth.tls)
 
 
 def _router(document: Document, spec: TargetFile) -> Iterator[SpecError]:
@@ -201,19 +202,20 @@ def _build(spec: TargetFile, path: Path) -> Target:
         candidate=_arm(spec.candidate),
         entry=(spec.entry or "").rstrip("/"),
         host=spec.host or "",
-        flags=_path(path, spec.flags and spec.flags.file),
+        flags=path_of(path, spec.flags and spec.flags.file),
         router=DeployedRouter(kind=spec.router.kind, settings=tuple(settings.items())),
         prometheus=DeployedPrometheus(url=spec.prometheus.url.rstrip("/"), auth=_built_auth(spec.prometheus.auth, path))
         if spec.prometheus
         else None,
         auth=_built_auth(spec.auth, path),
+        hooks=build_hooks(spec.hooks, path) if spec.hooks else None,
     )
 
 
 def _setting(path: Path, name: str, value: str | list[str]) -> str | tuple[str, ...]:
     if isinstance(value, list):
         return tuple(value)
-    return _path(path, value) if name in _PATHS else value
+    return path_of(path, value) if name in _PATHS else value
 
 
 def _arm(spec: ArmSpec) -> DeployedArm:
@@ -223,20 +225,11 @@ def _arm(spec: ArmSpec) -> DeployedArm:
 def _built_auth(spec: AuthSpec | None, path: Path) -> Auth:
     if spec is None:
         return Auth()
-    header, basic, tls = spec.header, spec.basic, spec.tls or TlsSpec()
+    header, basic = spec.header, spec.basic
     return Auth(
-        header=HeaderAuth(name=header.name, value=_secret(header.value, path), prefix=header.prefix)
+        header=HeaderAuth(name=header.name, value=secret_of(header.value, path), prefix=header.prefix)
         if header
         else None,
-        basic=BasicAuth(user=basic.user, password=_secret(basic.password, path)) if basic else None,
-        tls=TlsFiles(ca=_path(path, tls.ca), cert=_path(path, tls.cert), key=_path(path, tls.key)),
+        basic=BasicAuth(user=basic.user, password=secret_of(basic.password, path)) if basic else None,
+        tls=tls_of(spec.tls, path),
     )
-
-
-def _secret(spec: SecretSpec, path: Path) -> Secret:
-    return Secret(env=spec.env or "", file=_path(path, spec.file))
-
-
-def _path(target: Path, name: str | None) -> str:
-    """Return a path of the target file as an absolute one: it is relative to the file's folder."""
-    return str((target.parent / Path(name).expanduser()).absolute()) if name else ""

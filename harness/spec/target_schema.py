@@ -93,6 +93,25 @@ class RouterSpec(Strict):
     kubeconfig: Text | None = None
 
 
+class HookSpec(Strict):
+    """A webhook: its `url`, or in `url_from` where an address lies that is a secret itself."""
+
+    url: Url | None = None
+    url_from: SecretSpec | None = None
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    attempts: Annotated[int, Field(ge=1, le=5)] = 3
+
+
+class HooksSpec(Strict):
+    """Who must allow each stage before, who is told after it, and who is notified; `secret` signs what they get."""
+
+    secret: SecretSpec
+    before: HookSpec | None = None
+    after: HookSpec | None = None
+    notify: HookSpec | None = None
+    tls: TlsSpec | None = None
+
+
 class TargetFile(File):
     """A deployed target, for `rollgate gate SYSTEM --provider remote --target FILE`."""
 
@@ -103,4 +122,5 @@ class TargetFile(File):
     host: HostName | None = Field(default=None, description="Host that baseline, candidate and entry are asked by")
     flags: FlagsSpec | None = None
     prometheus: PrometheusSpec | None = None
+    hooks: HooksSpec | None = None
     auth: AuthSpec | None = Field(default=None, description="shown to baseline, candidate and entry")

@@ -248,6 +248,8 @@ def _assemble(
             probes=reached.probes,
             flags=reached.flags if feature else None,
             feature=request.system.traffic.feature if feature and reached.flags is not None else "",
+            hooks=reached.hooks,
+            refuses=reached.refuses if feature else lambda _share: "",
             latency_signal=_finest_latency(request.system),
             on_stage=on_stage,
         )

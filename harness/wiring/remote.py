@@ -1,7 +1,8 @@
 """A deployed stack as the place of a run: its addresses, its router, and what can be judged of it."""
 
+import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness import spec
@@ -9,6 +10,7 @@ from harness.adapters.client_split import ClientSplitRouter
 from harness.adapters.clock import SystemClock
 from harness.adapters.flags_file import FileFlags
 from harness.adapters.haproxy import HAProxyRouter
+from harness.adapters.hooks import HookAccess, Webhooks, resolve_hooks
 from harness.adapters.probes import StackProbes
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.remote import RemoteProvider, RemoteSmoke, RemoteStack, remote_questions
@@ -18,20 +20,22 @@ from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, connect
 from harness.adapters.routers.kubernetes_routes import KubernetesRouter
 from harness.adapters.routers.nginx import NginxRouter
 from harness.model.errors import EnvironmentProblem, SpecError
-from harness.model.event import Event
+from harness.model.event import Event, Noted
 from harness.model.evidence import Arm, Evidence
 from harness.model.judgement import Judgement
 from harness.model.plan import StagePlan
 from harness.model.system import Release, System
 from harness.model.target import Target
 from harness.planning.judgeable import judgeable
-from harness.ports import Flags, Router, Stack
+from harness.ports import Router, Stack
 from harness.report.atomic import write_text
+from harness.report.redact import redact
 from harness.run.driver import Judging
 from harness.run.gate import Request
 from harness.wiring.judging import Known
-from harness.wiring.site import Reached, load_of
+from harness.wiring.site import Reached, load_of, refusal
 
+_LOG = logging.getLogger("rollgate")
 TARGET_FILE = "target.yaml"
 SPLIT_FILE = "split.json"
 _JUDGED_BY = {
@@ -50,6 +54,12 @@ class Deployed:
     access: Access
     prometheus: Access
     absent: tuple[Judgement, ...] = ()
+    hooks: HookAccess = field(default_factory=HookAccess)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no file may show."""
+        return (*self.access.secrets, *self.prometheus.secrets, *self.hooks.secrets)
 
     def plan(self, plan: StagePlan) -> StagePlan:
         """Return `plan` with what a run on this target may and may not claim."""
@@ -74,13 +84,18 @@ class Deployed:
     def holds_secret(self, path: Path) -> bool:
         """Tell whether a file is a secret's, or repeats one: a run's copy of the system's folder leaves it out."""
         prometheus = self.target.prometheus
-        named = (*self.target.auth.files, *(prometheus.auth.files if prometheus else ()))
+        hooks = self.target.hooks
+        named = (
+            *self.target.auth.files,
+            *(prometheus.auth.files if prometheus else ()),
+            *(hooks.files if hooks else ()),
+        )
         if not path.is_file():
             return False
         if path.resolve() in {Path(name).resolve() for name in named}:
             return True
         content = path.read_bytes()
-        return any(secret.encode() in content for secret in (*self.access.secrets, *self.prometheus.secrets))
+        return any(secret.encode() in content for secret in self.secrets)
 
     def keep(self, out: Path) -> None:
         """Leave what a replay needs of the target in the run's folder. Raises EnvironmentProblem."""
@@ -109,6 +124,7 @@ def deployed(system: System, file: Path, *, load: bool = True) -> Deployed:
         access=replace(resolve(target.auth, f"{file}: auth"), host=target.host),
         prometheus=prometheus,
         absent=judged.absent,
+        hooks=resolve_hooks(target.hooks, f"{file}: hooks", spec.is_address) if target.hooks else HookAccess(),
     )
 
 
@@ -156,11 +172,18 @@ def as_judged(run_dir: Path, system: System) -> tuple[System, tuple[Judgement, .
 
 
 def router_of(
-    target: Target, system: System, *, split: Path, sticky: bool = True, answers: Callable[[Arm], bool] | None = None
+    target: Target,
+    system: System,
+    *,
+    split: Path,
+    sticky: bool = True,
+    answers: Callable[[Arm], bool] | None = None,
+    note: Callable[[str], None] = _LOG.warning,
 ) -> Router:
     """Return who moves the target's traffic; nobody is asked yet.
 
-    `split` is where the load's own order goes, `answers` tells whether an arm is there.
+    `split` is where the load's own order goes, `answers` tells whether an arm is there; `note` takes what the flags
+    have to say.
 
     Raises SpecError where a setting is missing that no target file alone can tell.
     """
@@ -174,7 +197,7 @@ def router_of(
             if not flag:
                 msg = "missing, and system.yaml names no traffic.feature"
                 raise SpecError(msg, where=str(target.path), key="router.flag", mend="add `flag: NAME` here")
-            return FlagRouter(FileFlags(Path(text("file"))), flag, sticky=system.traffic.sticky)
+            return FlagRouter(FileFlags(Path(text("file")), note=note), flag, sticky=system.traffic.sticky)
         case "haproxy":
             host, _, port = text("lease").rpartition(":")
             return HAProxyRouter(
@@ -219,7 +242,8 @@ class RemoteSite:
         if not isinstance(arms, MutableMapping):
             msg = "the arms of a remote run must be able to learn their versions"
             raise TypeError(msg)
-        self.secrets = [*found.access.secrets, *found.prometheus.secrets]
+        self.secrets = list(found.secrets)
+        self._note: Callable[[str], None] = lambda text: emit(Noted(text=text, at=SystemClock().now()))
         self.provider = RemoteProvider(
             found.system,
             found.target,
@@ -255,17 +279,35 @@ class RemoteSite:
                 split=split,
                 sticky=system.traffic.unit == "session",
                 answers=stack.accepts if isinstance(stack, RemoteStack) else None,
+                note=self._note,
             ),
             load=load_of(request, auth=target.auth, host=target.host, **more),
             probes=StackProbes(system, stack, clock, asked=remote_questions(system, target, found.access)),
             metrics=metrics,
             flags=self._flags(),
+            hooks=self._hooks(),
+            refuses=self._refusal(),
         )
 
     def gpus(self) -> tuple[str, ...]:
         """Return none: the target's are not seen, and this machine's do not serve."""
         return ()
 
-    def _flags(self) -> Flags | None:
+    def _flags(self) -> FileFlags | None:
         feature, file = self._found.system.traffic.feature, self._found.target.flags
-        return FileFlags(Path(file)) if feature and file else None
+        return FileFlags(Path(file), note=self._note) if feature and file else None
+
+    def _refusal(self) -> Callable[[float], str]:
+        """Return what refuses a raise by the live flags of that moment, wherever they are."""
+        system, router = self._found.system, self._found.target.router
+        file = self._found.target.flags or (router.text("file") if router.kind == "flags" else "")
+        feature = system.traffic.feature
+        known = any(flag.name == feature for flag in system.flags)
+        return refusal(system, FileFlags(Path(file)).read) if known and file else lambda _share: ""
+
+    def _hooks(self) -> Webhooks | None:
+        found, request = self._found, self._request
+        if found.target.hooks is None:
+            return None
+        about = {"rollout": request.run_id, "system": found.system.name, "feature": found.system.traffic.feature}
+        return Webhooks(found.hooks, rollout=request.run_id, about=about, hide=lambda text: redact(text, self.secrets))

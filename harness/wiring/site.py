@@ -1,6 +1,6 @@
 """Where a run takes place: a stack that is brought up here, or one that is deployed; and what reaches into it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ from harness.adapters.suites import PytestSuites
 from harness.model.event import Event, Noted
 from harness.model.system import System
 from harness.paths import cache_root, share_root
-from harness.ports import Flags, Metrics, Probes, Provider, Router, Stack, Suites
+from harness.planning.flags import refuse_raise
+from harness.ports import Flags, Hooks, Metrics, Probes, Provider, Router, Stack, Suites
 from harness.run.gate import Request
 
 _SPARE_S = 30.0  # of the load, beyond warm-up and deadline
@@ -27,13 +28,18 @@ _SPARE_S = 30.0  # of the load, beyond warm-up and deadline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """What the driver works with once the stack is there. `flags` is None where no flag follows the traffic."""
+    """What the driver works with once the stack is there. `flags` is None where no flag follows the traffic.
+
+    `refuses` says why the system's feature must not be raised to a percent right now, "" where it may.
+    """
 
     router: Router
     load: LocustLoad
     probes: Probes
     metrics: Metrics | None
     flags: Flags | None
+    hooks: Hooks | None = None
+    refuses: Callable[[float], str] = lambda _share: ""
 
 
 class Site(Protocol):
@@ -110,7 +116,7 @@ class NativeSite:
 
     def preflight(self) -> None:
         """Make models and data."""
-        prepare(self._request.system, self._cache, lambda text: self._emit(Noted(text=text, at=SystemClock().now())))
+        prepare(self._request.system, self._cache, self._note)
 
     def suites(self) -> Suites | None:
         """Return the system's conformance suites."""
@@ -125,17 +131,27 @@ class NativeSite:
         if system.traffic.metrics_service:
             service, _, port = system.traffic.metrics_service.partition(".")
             metrics = PrometheusMetrics(f"http://{stack.address(service, port)}", system, clock)
+        flags = FileFlags(self.provider.flags_path(), note=self._note) if system.traffic.feature else None
         return Reached(
             router=self.provider.router(),
             load=load_of(request),
             probes=StackProbes(system, stack, clock),
             metrics=metrics,
-            flags=FileFlags(self.provider.flags_path()) if system.traffic.feature else None,
+            flags=flags,
+            refuses=refusal(system, flags.read) if flags else lambda _share: "",
         )
 
     def gpus(self) -> tuple[str, ...]:
         """Return this machine's."""
         return visible_gpus()
+
+    def _note(self, text: str) -> None:
+        self._emit(Noted(text=text, at=SystemClock().now()))
+
+
+def refusal(system: System, shares: Callable[[], Mapping[str, float]]) -> Callable[[float], str]:
+    """Return what says why the system's feature must not be raised to a percent, by the `shares` of that moment."""
+    return lambda share: refuse_raise(system.flags, shares(), system.traffic.feature, share)
 
 
 def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
