@@ -2,6 +2,8 @@
 SYSTEM  ?= researchflow
 RELEASE ?=
 PYTHON  ?=
+# Test processes side by side: most tests wait more than they count.
+WORKERS ?= 4
 
 BIN := .venv/bin
 
@@ -30,7 +32,8 @@ format: setup  ## let ruff mend what it can
 test: lint  ## lint, the selftests, and the conformance cases that start nothing
 	$(BIN)/pytest suites/selftest suites/conformance/test_env_template.py \
 		suites/conformance/test_flags.py suites/conformance/test_inventory.py suites/conformance/test_plans.py \
-		--junitxml=reports/test-junit.xml
+		-n $(WORKERS) --dist worksteal -m 'not alone' --junitxml=reports/test-junit.xml
+	$(BIN)/pytest suites/selftest -m alone --junitxml=reports/test-alone-junit.xml
 	$(BIN)/rollgate bench judge --minute --out reports/bench-judge-minute
 
 test-all: test  ## everything that this machine can run: also every known release and drill, once

@@ -12,7 +12,7 @@ import pytest
 
 from harness.report import verdict_json
 
-pytestmark = [pytest.mark.selftest, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.selftest, pytest.mark.alone, pytest.mark.timeout(400)]
 
 
 def rollgate(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from plain_servers import Plain, plain
 from harness.paths import share_root
 from harness.report import verdict_json
 
-pytestmark = [pytest.mark.selftest, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.selftest, pytest.mark.alone, pytest.mark.timeout(400)]
 
 PLANTED = "s3cr3t-0f-the-shop"
 MEDIAN_S = 0.1  # a service that takes its time: what a busy machine adds to it weighs little
