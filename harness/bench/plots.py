@@ -1,5 +1,6 @@
 """The bench in pictures."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def _curves(axes: Axes, result: Result, rules: Sequence[str]) -> None:
         style = {SPRT: ":", NOISY_SPRT: "--"}.get(rule, "-")
         width = 2.2 if rule == ROLLGATE else 1.2
         axes.plot(steps * scale_of(result.cell), tally.reached(steps), style, color=colour, linewidth=width, label=rule)
-    axes.set_title(result.cell.title.replace(", 200 requests a minute and arm", ""), fontsize=9, loc="left")
+    axes.set_title(re.sub(r", \d+ requests a minute and arm", "", result.cell.title), fontsize=9, loc="left")
     slowest = max(result.tallies[rule].at_rank(int(0.98 * result.tallies[rule].runs)) for rule in shown)
     axes.set_xlim(0, min(end, 1.25 * slowest * scale_of(result.cell)))
     axes.set_ylim(0, 1.02)
