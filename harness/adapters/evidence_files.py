@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from harness.adapters import durable
 from harness.model.codec import decode, encode
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.evidence import Evidence
@@ -20,7 +21,8 @@ _MEND = "restore the file as the run left it"
 class EvidenceFiles:
     """The evidence that the judge saw, in the order in which it saw it, under `folder`.
 
-    What is there already is gone on from; a last line that a crash cut short is taken away.
+    What is there already is gone on from, in a copy that takes its place: a last line that a crash cut short is left
+    out, and what another driver, overtaken and thawed later, still writes does not reach the folder any more.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,14 +31,12 @@ class EvidenceFiles:
         self._kept = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (_FILE, _LOOKS):
-                _cut_torn_end(folder / name)
+            kept = _take_over(folder / _FILE)
+            _take_over(folder / _LOOKS)
             self._file = (folder / _FILE).open("ab")
             self._looks = (folder / _LOOKS).open("a", encoding="utf-8")
-            with (folder / _FILE).open("rb") as lines:
-                for line in lines:
-                    self._hash.update(line)
-                    self._kept += 1
+            self._hash.update(kept)
+            self._kept = kept.count(b"\n")
         except OSError as error:
             msg = f"cannot write evidence to {folder}: {error.strerror}"
             raise EnvironmentProblem(msg, mend="free space or choose another --out") from error
@@ -75,13 +75,17 @@ class EvidenceFiles:
                 raise _full(error) from error
 
 
-def _cut_torn_end(path: Path) -> None:
-    """Take away what follows the last line's end; nothing where there is no such file."""
+def _take_over(path: Path) -> bytes:
+    """Put a copy in the place of what is there, without what follows the last line's end, and return its bytes."""
     if not path.exists():
-        return
-    with path.open("rb+") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
+        return b""
+    found = path.read_bytes()
+    whole = found[: found.rfind(b"\n") + 1]
+    draft = path.with_name(f".{path.name}.draft")
+    durable.write(draft, whole)
+    draft.replace(path)
+    durable.sync_folder(path.parent)
+    return whole
 
 
 def _full(error: OSError) -> EnvironmentProblem:
