@@ -151,7 +151,7 @@ class Webhooks:
             for attempt in Retrying(
                 retry=retry_if_exception_type(_Again),
                 stop=stop_after_attempt(address.attempts),
-                wait=wait_exponential_jitter(initial=0.2, max=_MOST_WAIT_S, jitter=0.2),
+                wait=wait_exponential_jitter(multiplier=0.2, max=_MOST_WAIT_S, jitter=0.2),
                 sleep=sleep_using_event(self._closing),
                 reraise=True,
             ):

@@ -106,14 +106,15 @@ def way_up(plan: StagePlan, flag: Flag, base: float, goal: float) -> StagePlan:
     return replace(found, stages=(last,), holdout=0.0)
 
 
-def outline_up(plan: StagePlan, feature: str, base: float, goal: float) -> list[str]:
-    """Return the way up as numbered lines."""
+def outline_up(plan: StagePlan, feature: str, base: float, goal: float, *, asks: bool = False) -> list[str]:
+    """Return the way up as numbered lines; where it `asks`, a hook must allow each stage."""
     steps = ["first look: both arms answer, router and flag agree"]
     if plan.warmup_s:
         steps.append(f"watch for {plan.warmup_s:g} s without moving anything")
     for stage in plan.stages:
         bake = f"bake {stage.min_bake_s:g} to {stage.max_bake_s:g} s"
-        steps.append(f"stage {stage.id}: {feature} to {stage_share(plan, stage):g} %; {bake}")
+        asked = "once the hook before it allows it, " if asks else ""
+        steps.append(f"stage {stage.id}: {asked}{feature} to {stage_share(plan, stage):g} %; {bake}")
     steps.append(f"judge the whole; {goal:g} % when every guardrail is proven, and it stays there")
     steps.append(f"a fail at any look: {base:g} % at once; no proof by the bounds: {plan.on_inconclusive}")
     return [f"{number:3d}. {step}" for number, step in enumerate(steps, 1)]

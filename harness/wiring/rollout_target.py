@@ -1,8 +1,9 @@
 """What a live rollout is asked for, checked against the system, the target and what is really there."""
 
+import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.planning.flags import FULL, refuse_raise, share_clash
 from harness.ports import Router
 from harness.wiring.remote import Deployed, deployed, router_of
 
+_LOG = logging.getLogger("rollgate")
 _BASIS = 100
 _LEASE_GONE_S = 2.0
 
@@ -39,9 +41,18 @@ class Place:
     @property
     def flags(self) -> FileFlags | None:
         """The live flags, None where the target names none."""
+        file = self._flags_file()
+        return FileFlags(file) if file else None
+
+    def _flags_file(self) -> Path | None:
         own = self.target.router.text("file") if self.target.router.kind == "flags" else ""
         path = self.target.flags or own
-        return FileFlags(Path(path)) if path else None
+        return Path(path) if path else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a hook must allow each stage."""
+        return self.target.hooks is not None and self.target.hooks.before is not None
 
     @property
     def steers(self) -> str:
@@ -51,10 +62,13 @@ class Place:
             return ""
         return " ".join([router.kind, *(f"{name}={router.text(name)}" for name, _ in router.settings)])
 
-    def router(self, feature: str = "") -> Router:
-        """Return who moves this feature's traffic; for `feature`, another one, its own flag does."""
-        if feature and self.flags is not None:
-            return FlagRouter(self.flags, feature, sticky=self.system.traffic.sticky)
+    def router(self, feature: str = "", *, note: Callable[[str], None] = _LOG.warning) -> Router:
+        """Return who moves this feature's traffic; for `feature`, another one, its own flag does.
+
+        `note` takes what the flags have to say.
+        """
+        if feature and (file := self._flags_file()):
+            return FlagRouter(FileFlags(file, note=note), feature, sticky=self.system.traffic.sticky)
         return router_of(self.target, self.system, split=Path("split.json"))
 
     def shares(self) -> dict[str, float]:
