@@ -126,8 +126,7 @@ class _Transaction:
         try:
             self._db.execute("begin immediate")
         except sqlite3.Error as error:
-            msg = f"cannot write the journal: {error}"
-            raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+            raise _unwritten(error) from error
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
@@ -135,11 +134,18 @@ class _Transaction:
         except sqlite3.Error as failed:
             if error:  # the first error is the cause: a full disk has rolled back by itself
                 if isinstance(error, sqlite3.Error):
-                    msg = f"cannot write the journal: {error}"
-                    raise EnvironmentProblem(msg, mend="free space under the run's folder") from error
+                    raise _unwritten(error) from error
                 return
-            msg = f"cannot write the journal: {failed}"
-            raise EnvironmentProblem(msg, mend="free space under the run's folder") from failed
+            raise _unwritten(failed) from failed
+
+
+def _unwritten(error: sqlite3.Error) -> EnvironmentProblem:
+    """Return what to say of a journal that could not be written: a full disk, or somebody frozen in a write of it."""
+    locked = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    mend = "another process is stopped in the middle of a write: continue or end it" if locked else ""
+    return EnvironmentProblem(
+        f"cannot write the journal: {error}", mend=mend or "free space under the run's folder, and let this user write"
+    )
 
 
 def _digest(row: Sequence[Any]) -> str:
