@@ -141,36 +141,43 @@ def on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bodies: dict[Ar
     [
         (['{"quality": 0.95}'], Status.PASS, "shown within"),
         (['{"quality": 0.4}'], Status.FAIL, "beyond the margin 5 points"),
-        ([*['{"quality": 0.95}'] * 40, "{}"], Status.ERROR, "corrupt evidence, answer.quality of the candidate"),
+        (['{"quality": 0.95}', "{}"], Status.FAIL, "unreadable and taken as the worst ("),
     ],
 )
 def test_the_scores_of_answers_reach_the_judgement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Sequence[str], status: Status, said: str
 ) -> None:
-    """Asked, answered, read, counted, judged by minimal's own objective: better, worse, and an answer without it."""
+    """Asked, answered, read, counted, judged by minimal's own objective: better, worse, and half without it."""
     bodies = {Arm.BASELINE: ['{"quality": 0.8}', '{"quality": 0.9}'], Arm.CANDIDATE: candidate}
     records = on_a_server(tmp_path, monkeypatch, bodies)
     found = judged(records, at=records[-1].end_s)
     assert found.status is status, found.reason
     assert said in found.reason
     notes = {record.note for record in records if record.signal == "answer.quality" and record.note}
-    assert bool(notes) is (status is Status.ERROR)
+    assert bool(notes) is ("unreadable" in said)
     assert all("nothing at /quality" in note for note in notes)
 
 
 @pytest.mark.parametrize("planted", ["{}", "[]", '{"quality": "high"}', '{"quality": NaN}', '{"quality": 1.2}', "none"])
-@pytest.mark.parametrize("arm", Arm)
-def test_an_answer_without_its_score_is_an_error_and_never_passes(planted: str, arm: Arm) -> None:
+def test_an_answer_without_its_score_is_an_error_of_the_baselines_and_the_candidates_worst(planted: str) -> None:
     """One of the last answers of either arm, after a stream that passes; the evidence keeps why."""
     records = list(stream(0.9, 0.9, share=0.5, seconds=20))
     assert judged(records, at=20).status is Status.PASS
     (trouble,) = ScoreReader(SYSTEM.scenario.scores).read("/answer?q=1", planted.encode()).values()
-    last = next(r for r in reversed(records) if r.arm is arm)
-    counts = (*last.counts[:-1], 1)
-    found = judged([r for r in records if r is not last] + [replace(last, n=last.n + 1, counts=counts)], at=20)
     assert isinstance(trouble, str)
-    assert found.status is Status.ERROR
-    assert "corrupt evidence, answer.quality" in found.reason
+
+    def with_one(arm: Arm, *, worst: bool) -> Judgement:
+        last = next(r for r in reversed(records) if r.arm is arm)
+        counts = (last.counts[0] + worst, *last.counts[1:-1], 1 - worst)
+        return judged([r for r in records if r is not last] + [replace(last, n=last.n + 1, counts=counts)], at=20)
+
+    hidden = with_one(Arm.BASELINE, worst=False)
+    assert hidden.status is Status.ERROR
+    assert "corrupt evidence, answer.quality" in hidden.reason
+    own, worst = with_one(Arm.CANDIDATE, worst=False), with_one(Arm.CANDIDATE, worst=True)
+    assert own.status is worst.status
+    assert own.estimate == pytest.approx(worst.estimate, abs=0.01)
+    assert "1 of them unreadable and taken as the worst" in own.reason
 
 
 def stream(candidate: float, baseline: float, *, share: float, seconds: int, start: int = 0) -> Iterator[Evidence]:
