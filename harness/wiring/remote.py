@@ -300,10 +300,10 @@ class RemoteSite:
     def _refusal(self) -> Callable[[float], str]:
         """Return what refuses a raise by the live flags of that moment, wherever they are."""
         system, router = self._found.system, self._found.target.router
-        file = self._found.target.flags or (router.text("file") if router.kind == "flags" else "")
-        feature = system.traffic.feature
-        known = any(flag.name == feature for flag in system.flags)
-        return refusal(system, FileFlags(Path(file)).read) if known and file else lambda _share: ""
+        file, feature = self._found.target.flags, system.traffic.feature
+        if router.kind == "flags":
+            file, feature = router.text("file"), router.text("flag") or feature
+        return refusal(system, feature, FileFlags(Path(file)).read) if file else lambda _share: ""
 
     def _hooks(self) -> Webhooks | None:
         found, request = self._found, self._request

@@ -138,7 +138,7 @@ class NativeSite:
             probes=StackProbes(system, stack, clock),
             metrics=metrics,
             flags=flags,
-            refuses=refusal(system, flags.read) if flags else lambda _share: "",
+            refuses=refusal(system, system.traffic.feature, flags.read) if flags else lambda _share: "",
         )
 
     def gpus(self) -> tuple[str, ...]:
@@ -149,9 +149,14 @@ class NativeSite:
         self._emit(Noted(text=text, at=SystemClock().now()))
 
 
-def refusal(system: System, shares: Callable[[], Mapping[str, float]]) -> Callable[[float], str]:
-    """Return what says why the system's feature must not be raised to a percent, by the `shares` of that moment."""
-    return lambda share: refuse_raise(system.flags, shares(), system.traffic.feature, share)
+def refusal(system: System, feature: str, shares: Callable[[], Mapping[str, float]]) -> Callable[[float], str]:
+    """Return what says why a feature must not be raised to a percent, by the `shares` of that moment.
+
+    A feature that is no flag of the system's has no parents, and is never refused.
+    """
+    if all(flag.name != feature for flag in system.flags):
+        return lambda _share: ""
+    return lambda share: refuse_raise(system.flags, shares(), feature, share)
 
 
 def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
