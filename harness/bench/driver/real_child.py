@@ -6,17 +6,20 @@ sends itself SIGKILL, which nothing can catch. The product knows nothing of this
 
 import importlib
 import os
+import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from harness.adapters import durable, evidence_files, flags_file, haproxy, journal, rollouts
+from harness.adapters import clock, durable, evidence_files, flags_file, haproxy, journal, rollouts
 
 PRELOADED = ["harness.cli.main", "harness.wiring.rollout", "harness.bench.driver.real_child"]
 _COMMAND = "harness.cli.main"
@@ -110,6 +113,31 @@ def _torn(fuse: Fuse) -> None:
     setattr(evidence_files.EvidenceFiles, "append", append)  # noqa: B010 - a method of the class, on purpose
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A clock that stands until the other end of `line` says how long a sleep lasts beyond what was asked.
+
+    It begins at `at`, seconds since the epoch.
+    """
+
+    line: "Connection[float, float]"
+    at: float
+
+
+def _by_steps(steps: Steps) -> None:
+    """Replace the system's clock."""
+    passed = 0.0
+
+    def sleep(_: object, seconds: float) -> None:
+        nonlocal passed
+        steps.line.send(seconds)
+        passed += seconds + steps.line.recv()
+
+    clock.SystemClock.sleep = sleep
+    clock.SystemClock.monotonic = lambda _: passed
+    clock.SystemClock.now = lambda _: steps.at + passed
+
+
 @contextmanager
 def _unlocked(*_: object) -> Generator[None]:
     yield
@@ -124,10 +152,12 @@ def command(
     told: Path | None = None,
     barrier: Barrier | None = None,
     unlocked: bool = False,
+    steps: "Steps | None" = None,
 ) -> None:
     """Run `rollgate` with `arguments`, its output to `log`; die at point `at`, or in evidence write number `torn`.
 
     `barrier`: begin together with others. `unlocked`: without the lock that a feature's driver holds on its machine.
+    `steps`: time passes only where somebody lets it.
     """
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for number in (1, 2):
@@ -142,8 +172,24 @@ def command(
             _acts(fuse)
     if unlocked:
         rollouts.RolloutFolder.driving = _unlocked  # pyright: ignore[reportAttributeAccessIssue]
+    if steps is not None:
+        _by_steps(steps)
     sys.argv = ["rollgate", *arguments]
     run = importlib.import_module(_COMMAND).main
     if barrier is not None:
         barrier.wait(60)
     run()
+
+
+def _stepped() -> None:
+    """Run the command under libfaketime, beside which only select sleeps by the clock that never steps."""
+
+    def sleep(seconds: float, /) -> None:
+        select.select([], [], [], seconds)
+
+    setattr(time, "sleep", sleep)  # noqa: B010 - of the module, for all who use it
+    importlib.import_module(_COMMAND).main()
+
+
+if __name__ == "__main__":
+    _stepped()

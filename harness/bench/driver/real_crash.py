@@ -21,7 +21,7 @@ RESUMED_WITHIN_S = 5.0
 _KILLED = -9
 _BACK_WITHIN_S = 3.0  # the lease lapses in less than one; a busy machine is given more
 _LONGEST_S = 60.0
-_PACKAGES = Path(__file__).resolve().parents[3]
+PACKAGES = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def ended(child: ForkServerProcess, within: float = _LONGEST_S) -> int:
 
 def cold(arguments: Sequence[str], log: Path, prefix: Sequence[str] = (), **env: str) -> "subprocess.Popen[bytes]":
     """Start the command as a user does: by a new interpreter, with nothing in it changed."""
-    known = {**os.environ, "PYTHONPATH": str(_PACKAGES), "NO_COLOR": "1", **env}
+    known = {**os.environ, "PYTHONPATH": str(PACKAGES), "NO_COLOR": "1", **env}
     with log.open("ab") as said:
         words = [*prefix, sys.executable, "-m", "harness.cli.main", *arguments]
         return subprocess.Popen(words, env=known, stdin=subprocess.DEVNULL, stdout=said, stderr=said)

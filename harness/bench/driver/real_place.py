@@ -52,7 +52,8 @@ _PATIENCE_S = 20.0
 class Place:
     """One deployed system with its router. Shares are percent.
 
-    `bad` is the share of the feature from which on the candidate errs, NEVER for a good release.
+    `bad` is the share of the feature from which on the candidate errs, NEVER for a good release. Rollouts are kept in
+    `elsewhere`, where that is set.
     """
 
     root: Path
@@ -60,6 +61,7 @@ class Place:
     lease: int
     bad: float = NEVER
     name: str = "w"
+    elsewhere: Path | None = None
     process: processes.Process | None = None
     ports: Mapping[Arm, int] | None = None
 
@@ -71,7 +73,7 @@ class Place:
     @property
     def out(self) -> Path:
         """The folder of the rollouts."""
-        return self.folder / "rollouts"
+        return self.elsewhere or self.folder / "rollouts"
 
     @property
     def flags(self) -> FileFlags:
@@ -99,6 +101,11 @@ class Place:
     def meddle(self, limit: int) -> None:
         """Move traffic by hand."""
         self.admin(f"set map {self.map_file} candidate {limit}")
+
+    def moved_to(self, share: float) -> bool:
+        """Tell whether the newest confirmed move of the journal went to `share`."""
+        done = [e.what["to"] for e in self.journal.entries() if e.kind == "outcome" and e.what["ok"]]
+        return done[-1:] == [share]
 
     def arguments(self, *more: str, feature: str = FEATURE) -> list[str]:
         """Return the words of `rollgate rollout` here."""

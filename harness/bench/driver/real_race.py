@@ -85,7 +85,7 @@ def _killed_at(place: Place, share: float) -> None:
     """Have a driver killed while it bakes at `share`."""
     child = begin(place, place.arguments(*UP), "log")
     try:
-        wait(lambda: (share,) == path_of(place.journal.entries())[-1:], f"{share:g} %", within=_PATIENCE_S)
+        wait(lambda: place.moved_to(share), f"{share:g} %", within=_PATIENCE_S)
     finally:
         child.kill()
         child.join()
@@ -93,7 +93,7 @@ def _killed_at(place: Place, share: float) -> None:
 
 def _frozen_between_writes(place: Place, pid: int) -> bool:
     """Freeze a driver that bakes at the first stage; one in the middle of a journal write would hold its lock."""
-    if path_of(place.journal.entries())[-1:] != (SHARES[0],):
+    if not place.moved_to(SHARES[0]):
         return False
     os.kill(pid, signal.SIGSTOP)
     journal = sqlite3.connect(place.journal.journal_file, timeout=0.1, isolation_level=None)
