@@ -114,6 +114,7 @@ def _confirmed(steps: Sequence[str]) -> bool:
     try:
         return typer.confirm("Go on?")
     except typer.Abort:
+        say("\nrollgate: interrupted: nothing was moved", err=True)
         raise KeyboardInterrupt from None  # of main's own exit code
 
 

@@ -97,6 +97,8 @@ class LocustLoad:
         self._options = replace(self._options, url=entry_url(stack), remote=bool(stack.get("remote")))
         self._options.check()
         Path(self._options.evidence).mkdir(parents=True, exist_ok=True)
+        for left in (self._options.records_file, self._options.status_file):
+            left.unlink(missing_ok=True)  # of a process before: what it saw has been judged, or is too old to be
         options_file = Path(self._options.evidence) / "load-options.json"
         options_file.write_text(encode_options(self._options), encoding="utf-8")
         environment = _environment(options_file, self._options.auth.variables)
