@@ -22,7 +22,7 @@ class HookCalls:
     hooks: Hooks
     journal: Journal
     note: Callable[[str, str], None]
-    _asked: dict[str, int] = field(default_factory=dict[str, int])
+    _asked: dict[str, Ask] = field(default_factory=dict[str, Ask])
     _waiting: set[int] = field(default_factory=set[int])
     _ended: bool = False
 
@@ -31,7 +31,7 @@ class HookCalls:
         text = f"may stage {action.stage} begin, at {action.share:g} %?"
         body = {"type": "stage.before", "stage": action.stage, "share": action.share, "text": text}
         one = self._delivery(BEFORE, quote(action.stage, safe=""), body)
-        self._asked[one.id] = action.index
+        self._asked[one.id] = action
         self._journal(one)
         self.hooks.send(one)
 
@@ -65,17 +65,18 @@ class HookCalls:
         found: list[Allowed | Refused] = []
         for one in self.hooks.collect():
             self._outcome(one)
-            index = self._asked.get(one.id)
-            if index is None:
+            asked = self._asked.get(one.id)
+            if asked is None:
                 continue
             if one.ok:
-                found.append(Allowed(at=at, index=index))
+                found.append(Allowed(at=at, index=asked.index))
                 continue
-            found.append(Refused(at=at, index=index, reason=one.said))
-            if index not in self._waiting:
-                self._waiting.add(index)
-                text = f"a hook holds it: {one.said}"
-                self._notify("waiting", {"text": text}, key=f"waiting-{index}")
+            found.append(Refused(at=at, index=asked.index, reason=one.said))
+            if asked.index not in self._waiting:
+                self._waiting.add(asked.index)
+                text = f"the hook before stage {asked.stage} holds it: {one.said}"
+                more = {"stage": asked.stage, "share": asked.share, "text": text}
+                self._notify("waiting", more, key=f"waiting-{quote(asked.stage, safe='')}")
         return found
 
     def finish(self) -> None:

@@ -235,7 +235,7 @@ def test_a_failing_hook_holds_until_the_deadline_and_then_the_plan_chooses(rig: 
     assert "the hook before stage 50 does not allow it: status 500" in state.reason
     asked = [one for one in rig.hooks.sent if one.id == "r1/before/50"]
     assert 5 <= len(asked) <= 15
-    assert rig.hooks.kinds().count("notify/waiting-1") == 1
+    assert rig.hooks.kinds().count("notify/waiting-50") == 1
     assert any("hook before failed" in note for note in rig.sink.notes)
 
 

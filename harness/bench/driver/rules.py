@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
+from harness.model.hook import Delivery
 from harness.model.status import Cause, Decision, Status
-from harness.planning.rollout import Phase, State
+from harness.planning.rollout import Phase, State, stage_share
 from harness.ports import Entry
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Rule(StrEnum):
     ENDS = "once faults cease, one more process brings the rollout to its end"
     SOUND = "no defect of the driver comes to light as an unexpected error"
     CHAIN = "the journal's chain is whole"
+    ASKED = "no stage begins before its hook allows it, unless an operator says so"
+    TOLD = "what a hook is told is in the journal before it, one fact under one id"
+    PARENTS = "no raise is begun above what the flags above are worth at that moment"
 
 
 @dataclass(slots=True)
@@ -61,6 +65,10 @@ class Rules:
     unheard_looks: int = 0
     confirmed_at: float = 0.0
     ladder: list[float] = field(default_factory=list[float])
+    permitted: float | None = None
+    allowed: set[str] = field(default_factory=set[str])
+    by_hand: bool = False
+    facts: dict[str, str] = field(default_factory=dict[str, str])
 
     def start(self) -> None:
         """Begin at the base."""
@@ -109,6 +117,10 @@ class Rules:
                 self._intent(process, _share(entry))
             case "outcome" | "reconciled":
                 self._outcome(process, entry)
+            case "hooked":
+                self.allowed |= {str(entry.what["id"])} if entry.what["ok"] else set()
+            case "hook":
+                self._fact(entry)
             case "state":
                 self.over = entry.what["phase"] == Phase.DONE
             case _:
@@ -121,9 +133,34 @@ class Rules:
             step = bisect.bisect_right(self.ladder, self.confirmed + _NEAR)
             self.hold(Rule.LADDER, share <= self.ladder[step] + _NEAR, f"{self.confirmed:g} to {share:g} %")
             self._baked(share)
+            self._asked(share)
+            self.hold(Rule.PARENTS, self.permitted == share, f"{share:g} %, {self.permitted} was permitted")
+            self.permitted = None
         self.hold(Rule.ABORT, not self.aborted or share <= self.world.truth.base, f"intent {share:g} after an abort")
         self.intent = share
         self.bound = max(self.bound, share)
+
+    def _asked(self, share: float) -> None:
+        """Check a step up: the hook before that stage has allowed it."""
+        truth = self.world.truth
+        stage = next((s for s in truth.plan.stages if abs(stage_share(truth.plan, s) - share) < _NEAR), None)
+        if self.world.asks and stage is not None:
+            name = f"r1/before/{stage.id}"
+            self.hold(Rule.ASKED, name in self.allowed or self.by_hand, f"{share:g} % without {name}")
+
+    def _fact(self, entry: Entry) -> None:
+        """Check what is to be told: an id never names another fact."""
+        body = cast("dict[str, object]", entry.what["body"])
+        name, fact = str(entry.what["id"]), f"{body['type']} {body.get('stage', '')}"
+        known = self.facts.setdefault(name, fact)
+        self.hold(Rule.TOLD, known == fact, f"{name} is {fact} and was {known}")
+        ids = [one for one, told in self.facts.items() if told == fact]
+        self.hold(Rule.TOLD, ids == [name], f"{fact} is told as {ids}")
+
+    def told(self, process: "Process", delivery: Delivery) -> None:
+        """Check a delivery as it is sent."""
+        self.hold(Rule.TOLD, delivery.id in self.facts, f"{delivery.id} is not in the journal")
+        self.hold(Rule.FENCED, process.number >= self.newest, f"life {process.number} tells after life {self.newest}")
 
     def _baked(self, share: float) -> None:
         """Check a step up from a stage: that stage has baked."""
@@ -163,6 +200,7 @@ class Rules:
         verbs = {entry.what["verb"] for entry in entries}
         self.unheard_looks = 0
         self.aborted |= "abort" in verbs
+        self.by_hand |= "promote" in verbs
         self.promotes += sum(entry.what["verb"] == "promote" for entry in entries)
 
     def observed(self, process: "Process", count: int) -> None:

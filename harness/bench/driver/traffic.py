@@ -18,7 +18,7 @@ _BASIS = 100
 class Traffic:
     """The router and the flag as they are. `settled` is what of the limit needs no lease.
 
-    `foreign`: the newest change was not the driver's.
+    `foreign`: the newest change was not the driver's. `parent` is what the flags above are worth, percent.
     """
 
     limit: int
@@ -28,6 +28,7 @@ class Traffic:
     holder: "Process | None" = None
     held_until: float = 0.0
     foreign: bool = False
+    parent: float = 100.0
 
     def held(self, at: float) -> bool:
         """Tell whether a live process answers for the lease."""

@@ -29,6 +29,10 @@ class Fault(StrEnum):
     PARTIAL = "metrics come in part"
     JUDGE_ERROR = "the judge has errors for a while"
     ORDER = "an operator's order"
+    HOOK_REFUSES = "a hook refuses"
+    HOOK_SILENT = "a hook gives no answer"
+    HOOK_LATE = "a hook answers late"
+    PARENT = "a flag above it is lowered"
 
 
 # How often each strikes, at most: per call, or per world for what lasts a while or comes once.
@@ -46,6 +50,9 @@ _PER_CALL = {
     Fault.TAKEOVER: 0.7,
     Fault.INTERRUPT: 0.02,
     Fault.PARTIAL: 0.3,
+    Fault.HOOK_REFUSES: 0.7,
+    Fault.HOOK_SILENT: 0.3,
+    Fault.HOOK_LATE: 0.7,
 }
 HARMLESS = {Fault.DELAY, Fault.CRASH, Fault.CLOCK_STEP, Fault.PARTIAL}
 _CALM, _MILD = 0.08, 0.3  # shares of the worlds without any fault, and with harmless ones alone

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.bench.driver.disk import CrashError, Disk, SimulatedEvidence, SimulatedJournal, no_space
+from harness.bench.driver.hooks import SimulatedHooks, refusal
 from harness.bench.driver.rules import Rule, Rules
 from harness.bench.driver.traffic import SimulatedFlags, SimulatedRouter, Traffic
 from harness.bench.driver.truth import SimulatedMetrics, Truth, TruthfulJudge
@@ -80,6 +81,7 @@ class World:
     weather: Weather = field(init=False)
     traffic: Traffic = field(init=False)
     settles: bool = field(init=False)
+    asks: bool = field(init=False)
     rules: Rules = field(init=False)
     _agenda: list[tuple[float, int, Callable[[], None]]] = field(init=False)
     _numbers: "itertools.count[int]" = field(init=False)
@@ -92,6 +94,7 @@ class World:
         base = self.truth.base
         self.traffic = Traffic(limit=round(base * 100), flag=base, leased=rng.random() < 0.6, settled=round(base * 100))  # noqa: PLR2004
         self.settles = rng.random() < 0.5  # noqa: PLR2004 - a gate's rollouts do not stay, a deployed stack's do
+        self.asks = rng.random() < 0.4  # noqa: PLR2004 - two in five have a hook before each stage
         self.rules = Rules(self)
         self.rules.start()
         self._agenda, self._numbers = [], itertools.count()
@@ -107,6 +110,7 @@ class World:
             Fault.CLOCK_STEP: self._step,
             Fault.FOREIGN: self._foreign,
             Fault.ORDER: self._order,
+            Fault.PARENT: self._lower_parent,
         }
         for fault, strike in planned.items():
             times = rng.randint(1, 2 if fault is not Fault.ORDER else 4) if weather.has(fault) else 0
@@ -178,8 +182,11 @@ class World:
             driver.ramp()
         except KeyboardInterrupt:
             self.say("interrupted")
-        if driver.state.phase is not Phase.DONE:
+        state = driver.state
+        if state.phase is not Phase.DONE:
             return None
+        if state.decision is not None and state.cause is not None:
+            driver.end_hooks(state.decision, state.cause, state.reason)
         self.say(f"the end: {driver.state.decision} by {driver.state.cause}: {driver.state.reason}")
         self.rules.ended(process, driver.state)
         return driver.state
@@ -197,6 +204,8 @@ class World:
             flags=SimulatedFlags(self, process),
             feature="feature",
             settles=self.settles,
+            hooks=SimulatedHooks(self, process),
+            refuses=refusal(self, process),
         )
         return self.driver(self.truth.plan, parts), journal
 
@@ -310,6 +319,11 @@ class World:
         if limit != self.traffic.limit:
             self.weather.hits[Fault.FOREIGN] += 1
             self.moved(limit, foreign=True, why="somebody's hand")
+
+    def _lower_parent(self) -> None:
+        self.traffic.parent = self.weather.rng.choice([0.0, 15.0, 55.0])
+        self.weather.hits[Fault.PARENT] += 1
+        self.say(f"the flags above are worth {self.traffic.parent:g} % now")
 
     def _order(self) -> None:
         if not self.disk.entries or self.rules.over:
