@@ -9,6 +9,7 @@ import typer
 from harness.cli.bench_driver import bench_driver
 from harness.cli.bench_judge import bench_judge
 from harness.cli.bench_remote import bench_remote
+from harness.cli.bench_rollback import bench_rollback
 from harness.cli.console import say
 from harness.model.errors import SpecError
 from harness.paths import share_root
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     bench.command("judge")(bench_judge)
     bench.command("driver")(bench_driver)
     bench.command("remote")(bench_remote)
+    bench.command("rollback")(bench_rollback)
     app.add_typer(bench, name="bench")
 
 

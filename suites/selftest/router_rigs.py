@@ -106,12 +106,12 @@ class NginxRig:
 
     def __init__(self, folder: Path, arms: Mapping[Arm, int], *, by_signal: bool) -> None:
         self.folder, self._by_signal = folder, by_signal
-        self._port, self.status = free_ports(2)
+        self.port, self.status = free_ports(2)
         self.file = folder / "rollgate-split.conf"
         self.file.write_text(split_file(0), encoding="ascii")
         shown = (ROOT / "docs/routers.md").read_text(encoding="utf-8").split("```nginx\n")[1].split("```")[0]
         for old, new in {
-            "/etc/nginx/rollgate-split.conf": self.file, "listen 8080": f"listen 127.0.0.1:{self._port}",
+            "/etc/nginx/rollgate-split.conf": self.file, "listen 8080": f"listen 127.0.0.1:{self.port}",
             "127.0.0.1:8081": f"127.0.0.1:{self.status}", "127.0.0.1:8001": f"127.0.0.1:{arms[Arm.BASELINE]}",
             "127.0.0.1:8002": f"127.0.0.1:{arms[Arm.CANDIDATE]}",
         }.items():  # fmt: skip
@@ -149,14 +149,14 @@ class NginxRig:
         self._running.end()
 
     def arms(self, sessions: Sequence[str], force: str = "") -> list[str]:
-        return ask(self._port, sessions, force)
+        return ask(self.port, sessions, force)
 
     def close(self) -> None:
         self._running.end()
 
     def _restart(self) -> None:
         self._running.end()
-        assert until(lambda: not accepts(self._port), within=START_S)
+        assert until(lambda: not accepts(self.port), within=START_S)
         self._running.start()
 
 

@@ -425,6 +425,17 @@ def test_no_fault_is_on_by_default():
     assert not any(injector.fails() or injector.wrong() or injector.delay_s(1.0) for _ in range(1000))
 
 
+def test_a_switch_turns_every_fault_on_and_off(tmp_path: Path):
+    """Nothing while the file is away, all of it while it is there, and nothing again."""
+    switch = tmp_path / "switch"
+    injector = FaultInjector(Faults(error_rate=1, wrong_rate=1, delay_ms=10, tail_rate=1, tail_factor=2, switch=switch))
+    seen: list[bool] = []
+    for on in (False, True, False):
+        switch.touch() if on else switch.unlink(missing_ok=True)
+        seen += [injector.fails(), injector.wrong(), injector.delay_s(0.1) > 0]
+    assert seen == [False] * 3 + [True] * 3 + [False] * 3
+
+
 def test_the_latency_factor_stretches_a_request_by_its_own_time():
     """A request of 40 ms under a factor of 3, with a fixed delay beside it."""
     assert _injector(latency_factor=3, delay_ms=10).delay_s(0.04) == pytest.approx(0.09)

@@ -8,8 +8,10 @@ Times of answers are lognormal. The shapes: `threads` keeps connections, `closin
 
 import argparse
 import asyncio
+import bisect
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -19,8 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-Told = tuple[int, dict[str, object]]
+Told = tuple[int, str, bytes]  # status, type, content
 _BUCKETS = 10_000
+_BOUNDS_MS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000, 2000)
 
 
 class Shop:
@@ -28,19 +31,22 @@ class Shop:
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Take the options over."""
-        self.options, self.draw, self.lock, self.answered = options, random.Random(options.seed), threading.Lock(), 0
+        self.options, self.draw, self.lock = options, random.Random(options.seed), threading.Lock()
+        self.answered, self.failed, self.took = 0, 0, [0] * (len(_BOUNDS_MS) + 1)
 
     def answer(self, target: str) -> tuple[float, Told]:
         """Return how long the answer to a request target takes, seconds, and the answer."""
         url = urlsplit(target)
         if url.path == "/health":
-            return 0.0, (200, {"status": "ok", "version": self.options.version})
+            return 0.0, _told(200, {"status": "ok", "version": self.options.version})
+        if url.path == "/metrics":
+            return 0.0, (200, "text/plain; version=0.0.4", self.metrics().encode())
         if url.path != "/answer":
-            return 0.0, (404, {"error": "there is /health and /answer?q=N"})
+            return 0.0, _told(404, {"error": "there is /health and /answer?q=N"})
         try:
             number = int(parse_qs(url.query)["q"][0])
         except (KeyError, ValueError):
-            return 0.0, (400, {"error": "q must be a number"})
+            return 0.0, _told(400, {"error": "q must be a number"})
         options = self.options
         with self.lock:
             self.answered += 1
@@ -50,9 +56,27 @@ class Shop:
             if self.draw.random() < options.tail:
                 seconds *= options.tail_factor
             failing, quality = self.draw.random() < options.errors, self.draw.uniform(0.8, 1.0)
+            self.failed += failing
+            self.took[bisect.bisect_left(_BOUNDS_MS, seconds * 1e3)] += 1
         if failing:
-            return seconds, (500, {"error": "something went wrong"})
-        return seconds, (200, {"answer": 2 * number, "quality": round(quality, 3)})
+            return seconds, _told(500, {"error": "something went wrong"})
+        return seconds, _told(200, {"answer": 2 * number, "quality": round(quality, 3)})
+
+    def metrics(self) -> str:
+        """Return what Prometheus scrapes."""
+        with self.lock:
+            counts = list(itertools.accumulate(self.took))
+            good = self.answered - self.failed
+            lines = [
+                f'shop_requests_total{{outcome="{name}"}} {n}' for name, n in (("ok", good), ("error", self.failed))
+            ]
+        bounds = [*(str(bound / 1e3) for bound in _BOUNDS_MS), "+Inf"]
+        lines += [f'shop_seconds_bucket{{le="{le}"}} {n}' for le, n in zip(bounds, counts, strict=True)]
+        return "\n".join(lines) + "\n"
+
+
+def _told(status: int, body: dict[str, object]) -> Told:
+    return status, "application/json", json.dumps(body).encode()
 
 
 class Threads(BaseHTTPRequestHandler):
@@ -64,11 +88,10 @@ class Threads(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        seconds, (status, body) = self.shop.answer(self.path)
+        seconds, (status, kind, content) = self.shop.answer(self.path)
         time.sleep(seconds)
-        content = json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -129,14 +152,12 @@ class Chunked:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                seconds, (status, body) = self.shop.answer(head.split(" ")[1])
+                seconds, (status, kind, text) = self.shop.answer(head.split(" ")[1])
                 await asyncio.sleep(seconds)
                 reason = http.client.responses[status]
                 writer.write(
-                    f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
-                    "Transfer-Encoding: chunked\r\n\r\n".encode()
+                    f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
                 )
-                text = json.dumps(body).encode()
                 for part in (text[:7], text[7:]):
                     writer.write(b"%x\r\n%s\r\n" % (len(part), part))
                 writer.write(b"0\r\n\r\n")

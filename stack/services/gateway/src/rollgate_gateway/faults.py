@@ -31,7 +31,7 @@ class FaultInjector:
 
     def fails(self) -> bool:
         """Tell whether this request is answered with an error. Leaks the request's share of memory."""
-        if self._faults.leak_kb > 0:
+        if self._faults.leak_kb > 0 and self._on():
             # Repeating a byte writes every page, so the memory is resident and not just reserved.
             self._leaked.append(LEAK_BYTE * int(self._faults.leak_kb * 1024))
         return self._drawn(self._faults.error_rate)
@@ -42,7 +42,7 @@ class FaultInjector:
 
     def delay_s(self, elapsed_s: float) -> float:
         """Return how long to hold back an answer that took `elapsed_s` by itself."""
-        delay = self._faults.delay_ms / 1000 + (self._faults.latency_factor - 1) * elapsed_s
+        delay = (self._faults.delay_ms / 1000 + (self._faults.latency_factor - 1) * elapsed_s) if self._on() else 0.0
         if self._drawn(self._faults.tail_rate):
             delay += max(LEAST_TAIL_S, (self._faults.tail_factor - 1) * self._p99())
         if self._faults.tail_rate > 0:
@@ -54,7 +54,11 @@ class FaultInjector:
         return ordered[int(0.99 * (len(ordered) - 1))] if ordered else 0.0
 
     def _drawn(self, rate: float) -> bool:
-        return rate > 0 and self._draws.random() < rate
+        return rate > 0 and self._on() and self._draws.random() < rate
+
+    def _on(self) -> bool:
+        """Tell whether faults act now."""
+        return self._faults.switch is None or self._faults.switch.exists()
 
 
 def _crash() -> None:

@@ -12,7 +12,8 @@ from rollgate_serving.settings import Environment, SettingError
 class Faults:
     """Faults that a release may bring in by its public configuration; all off by default.
 
-    Rates are shares in [0, 1] of the /query requests, drawn from `seed`. Factors multiply a request's time.
+    Rates are shares in [0, 1] of the /query requests, drawn from `seed`. Factors multiply a request's time. With
+    `switch` all but the crash act only while that file is there.
     """
 
     seed: int = 0
@@ -24,6 +25,7 @@ class Faults:
     wrong_rate: float = 0.0
     leak_kb: float = 0.0
     crash_after_s: float = 0.0
+    switch: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ def _faults(env: Environment) -> Faults:
         wrong_rate=env.number("GATEWAY_FAULT_WRONG_RATE", 0, least=0, most=1),
         leak_kb=env.number("GATEWAY_FAULT_LEAK_KB", 0, least=0, most=1024 * 1024),
         crash_after_s=env.number("GATEWAY_FAULT_CRASH_AFTER_S", 0, least=0, most=1e7),
+        switch=env.path("GATEWAY_FAULT_SWITCH"),
     )
 
 
