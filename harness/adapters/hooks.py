@@ -175,6 +175,9 @@ class Webhooks:
         except TimeoutError:
             msg = f"no answer within {address.timeout_s:g} s"
             raise _Again(msg) from None
+        except ssl.SSLError as error:
+            msg = f"TLS failed: {(error.reason or type(error).__name__).lower().replace('_', ' ')}"
+            raise _Again(msg) from None
         except OSError as error:
             msg = f"nobody answers: {(error.strerror or type(error).__name__).lower()}"
             raise _Again(msg) from None

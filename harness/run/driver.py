@@ -121,6 +121,7 @@ class Driver:
         parts.journal.append("resume", what, why="a later process goes on")
         self.state, self.records, self._ordered, self._left = left.state, list(left.records), left.ordered, left
         if left.finished:
+            self._calls = None  # all has been told
             return
         if self._calls is not None:
             self._calls.again(left.untold)

@@ -145,6 +145,8 @@ class Gate:
         self._refuse_rehearsal()
         driver = self.driver = self.outside.connect(stack, self._strike)
         self._phase("reconcile", driver.reconcile)
+        for text in self._stays():
+            self.outside.sink.emit(Noted(text=text, at=self.outside.clock.now(), level="warning"))
         if self.outside.suites is not None:
             self._phase("smoke", self._conform)
             self._heed()

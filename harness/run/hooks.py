@@ -64,17 +64,18 @@ class HookCalls:
         """Journal what came of deliveries, and return what the state machine must know of it."""
         found: list[Allowed | Refused] = []
         for one in self.hooks.collect():
-            self._outcome(one)
+            known = self._outcome(one)
             asked = self._asked.get(one.id)
             if asked is None:
                 continue
-            if one.ok:
+            if one.ok and known:
                 found.append(Allowed(at=at, index=asked.index))
                 continue
-            found.append(Refused(at=at, index=asked.index, reason=one.said))
+            why = "its answer could not be journaled" if one.ok else one.said
+            found.append(Refused(at=at, index=asked.index, reason=why))
             if asked.index not in self._waiting:
                 self._waiting.add(asked.index)
-                text = f"the hook before stage {asked.stage} holds it: {one.said}"
+                text = f"the hook before stage {asked.stage} holds it: {why}"
                 more = {"stage": asked.stage, "share": asked.share, "text": text}
                 self._notify("waiting", more, key=f"waiting-{quote(asked.stage, safe='')}")
         return found
@@ -106,13 +107,17 @@ class HookCalls:
     def _journal(self, one: Delivery) -> None:
         self.journal.append("hook", delivery_entry(one), why=str(one.body.get("text", "")))
 
-    def _outcome(self, one: Delivered) -> None:
+    def _outcome(self, one: Delivered) -> bool:
+        """Journal and tell what came of a delivery; False where it could not be journaled, and must not be acted on."""
+        known = True
         what = {"id": one.id, "hook": one.hook, "ok": one.ok}
         try:
             self.journal.append("hooked", what, why=one.said)
         except EnvironmentProblem as error:
+            known = False
             self.note(f"what hook {one.hook} answered could not be journaled: {error}", "error")
         if not one.ok:
             self.note(f"hook {one.hook} failed ({one.id}): {one.said}", "warning")
         elif one.hook == BEFORE:
             self.note(f"hook before allows it ({one.id}): {one.said}", "info")
+        return known

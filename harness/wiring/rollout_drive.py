@@ -134,7 +134,7 @@ class Drives:
             probes=reached.probes,
             flags=reached.flags,
             feature=past.feature if reached.flags is not None else "",
-            hooks=reached.hooks,
+            hooks=reached.hooks if own else None,  # one is told of the whole: nothing may hold up a way back
             refuses=reached.refuses,
         )
 

@@ -194,6 +194,7 @@ BAD: Mapping[str, tuple[list[str], str, int, str]] = {
 }
 
 
+@pytest.mark.covers("rf.rollout.options", level="simulated")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_error_and_moves_nothing(shop: Shop, case: str) -> None:
     """Each is told by its exit code and words; flags and folder stay as they were."""
@@ -235,6 +236,7 @@ def test_a_router_that_cannot_be_used_is_told_before_anything_begins(shop: Shop,
     assert not (shop.out / "journal.sqlite").exists()
 
 
+@pytest.mark.covers("rf.rollout.options", "rf.rollout.behaviour", level="simulated")
 def test_a_dry_run_touches_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbered steps; no socket is opened, and no file is made, changed or taken away."""
 

@@ -375,6 +375,26 @@ def test_what_cannot_be_journaled_is_not_told_and_nothing_waits_for_it(rig: Rig)
     assert {one.hook for one in rig.hooks.sent} == {BEFORE}
 
 
+def test_an_answer_that_cannot_be_journaled_lets_no_stage_begin(rig: Rig) -> None:
+    """The disk is full when the hook before 50 says yes: it is asked again, and its next yes counts."""
+    driver = rig.driver()
+    append = rig.journal.append
+    failed: list[str] = []
+
+    def full(kind: str, what: Mapping[str, object], *, why: str = "", evidence: str = "") -> Entry:
+        if kind == "hooked" and what["id"] == "r1/before/50" and not failed:
+            failed.append(kind)
+            raise EnvironmentProblem("disk full")
+        return append(kind, what, why=why, evidence=evidence)
+
+    rig.journal.append = full  # type: ignore[method-assign]
+    driver.ramp()
+    assert rig.end(driver).decision is Decision.PROMOTE
+    assert rig.hooks.kinds().count("before/50") == 2
+    kinds = [(entry.kind, entry.what.get("id", entry.what.get("to"))) for entry in rig.entries()]
+    assert kinds.index(("hooked", "r1/before/50")) < kinds.index(("intent", 50.0))
+
+
 class CrashError(BaseException):
     """The process is gone."""
 

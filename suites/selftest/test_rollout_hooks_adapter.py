@@ -134,6 +134,16 @@ def test_nobody_there_is_an_answer_too() -> None:
     assert (told.ok, told.said) == (False, "nobody answers: connection refused")
 
 
+def test_https_is_not_spoken_with_a_server_that_proves_nothing() -> None:
+    """Planted: a plain server at an https address hears neither the body nor its signature."""
+    with receiving(Receiver()) as receiver:
+        hooks = hooks_of(receiver.url.replace("http:", "https:") + "/ask")
+        hooks.send(asked())
+        told = answer(hooks)
+    assert (told.ok, told.said.startswith("TLS failed")) == (False, True), told.said
+    assert receiver.got == []
+
+
 def test_a_secret_in_what_is_told_does_not_go_out() -> None:
     """A reason that repeats what a server echoed: masked in the body, which is signed as it is sent."""
     with receiving(Receiver()) as receiver:
