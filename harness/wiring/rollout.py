@@ -64,7 +64,7 @@ class Session:
     def go_to(self, asked_share: float) -> Ending:
         """Bring the feature to a share: up through the plan's stages, down or to where it is at once."""
         goal = percentage(asked_share)
-        place = self._place(self.asked.target)
+        place = self._place(self.asked.target, load=True)  # what only goes down is not judged, by whatever evidence
         plan = choose_plan(place.system, "remote", self.asked.plan, self.asked.time_scale)
         refuse_broken(self.folder)
         now = look(place)
@@ -73,6 +73,7 @@ class Session:
         if goal <= now.lowest:
             self._confirm(outline_down([(self.asked.feature, goal)]))
             return self._down(place, plan, self._past(place, plan, DOWN, now.limit, goal), f"asked to go to {goal:g} %")
+        place = self._place(self.asked.target)
         way = way_up(plan, place.flag, now.share, goal)
         self._confirm(outline_up(way, self.asked.feature, now.share, goal, asks=place.asks))
         past = self._past(place, plan, UP, now.share, goal)
@@ -85,7 +86,7 @@ class Session:
     def rollback(self) -> Ending:
         """Take the feature back to where its newest rollout began, flags that depend on it first."""
         origin = newest(self.folder, self.asked.feature)
-        place = self._place(self._target_of(origin))
+        place = self._place(self._target_of(origin), load=True)
         plan = choose_plan(place.system, "remote", origin.plan, origin.time_scale)
         refuse_others(self.folder, place, but_own=True)
         now, moves = look(place), list[tuple[str, float]]()
@@ -113,7 +114,7 @@ class Session:
         past = unfinished(self.folder, self.asked.feature)
         kept = self.folder.root / past.id
         self.system = spec.load_system(kept / "system")
-        place = self._place(self._target_of(past), load=past.load)
+        place = self._place(self._target_of(past), load=past.load or past.way != UP)
         plan = choose_plan(place.system, "remote", past.plan, past.time_scale)
         self._confirm([f"  1. go on with {past.id}, from {past.left.share:g} % to {past.goal:g} %"])
         way = way_up(plan, place.flag, past.base, past.goal) if past.way == UP else plan
@@ -146,7 +147,7 @@ class Session:
         """Yield where the feature's rollouts stand, by the journal, then what is really there."""
         yield from journal_lines(self.folder, self.asked.feature)
         if file := self.asked.target or target_of(self.folder, self.asked.feature, TARGET_FILE):
-            yield really_there(self._place(file))
+            yield really_there(self._place(file, load=True))
 
     def verify(self) -> str:
         """Hold the journal to its chain; EnvironmentProblem with the entry's number where it is broken."""

@@ -173,6 +173,24 @@ def test_behind_nginx_plain_servers_go_up_by_load_down_and_back(made: Callable[.
     assert records > 20
 
 
+def test_what_load_alone_can_judge_goes_down_and_is_told_of_without_load(made: Callable[..., Shop]) -> None:
+    """No probe decides here: up by --load; without it down, --status and --rollback work, and up is refused."""
+    shop = made()
+    path = shop.folder / "shop" / "objectives.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("sources: [probe]", "sources: [probe]\n    severity: warning"), encoding="utf-8")
+    shop.target(shop.user.flags(), shop.user.ports["entry"])
+    assert shop.run("--target-percentage", "50")[0] == 2
+    for words, share in {
+        ("--target-percentage", "25", "--load"): 25.0,
+        ("--status",): 25.0,
+        ("--target-percentage", "10"): 10.0,
+        ("--rollback",): 0.0,
+    }.items():
+        code, said = shop.run(*words)
+        assert (code, json.loads((shop.folder / "flags.json").read_text())) == (0, {FEATURE: share}), said
+
+
 def test_behind_nginx_a_candidate_that_dies_is_taken_back(made: Callable[..., Shop]) -> None:
     """By probes alone, on the way."""
     shop = made(dies_after=3)

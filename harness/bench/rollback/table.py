@@ -1,5 +1,6 @@
 """The bench's table."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,8 @@ class RolledBack:
     @property
     def sound(self) -> bool:
         """Whether it went back for the release's fault, at once, and the candidate answered nobody afterwards."""
-        return self.code == 1 and self.limit == 0 and self.told is not None and not self.told.others
+        told = self.told
+        return self.code == 1 and self.limit == 0 and told is not None and not (told.others or told.late)
 
 
 _MOVED_HEAD = [
@@ -75,8 +77,9 @@ def markdown(asked: Setting, moved: Moved, backs: Sequence[RolledBack]) -> str:
     return f"""\
 # Moved weights and rollbacks under load: {asked.system}
 
-Made by `rollgate bench rollback --system {asked.system}`, of {asked.origin}. The real stack on this machine's
-loopback, {asked.rate:g} requests a second through HAProxy: open loop, nothing retried, each answer's own times.
+Made by `rollgate bench rollback --system {asked.system} --rate {asked.rate:g} --pairs {asked.pairs}`,
+of {asked.origin}. The real stack on this machine's loopback ({os.cpu_count()} cores),
+{asked.rate:g} requests a second through HAProxy: open loop, nothing retried, each answer's own times.
 
 ## Moved weights
 
