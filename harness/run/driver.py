@@ -406,13 +406,10 @@ class Driver:
         return rollout.Confirmed(at=self._now(), judgements=judgements)
 
     def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
-        if self.parts.settles and finish.decision is not Decision.ROLLBACK:
-            try:
-                self.parts.router.settle(round(self.state.share * _BASIS))
-            except EnvironmentProblem as error:
-                self.state = replace(before, phase=rollout.Phase.PROMOTING, share=self.state.share)
-                self.stop(f"the share could not be made to stay: {error}", Cause.ENVIRONMENT)
-                return
+        if finish.decision is not Decision.ROLLBACK and (problem := self._elsewhere() or self._unsettled()):
+            self.state = replace(before, phase=rollout.Phase.PROMOTING, share=self.state.share)
+            self.stop(problem, Cause.ENVIRONMENT)
+            return
         if finish.decision is Decision.ROLLBACK and (self._adrift or self.state.share > self.state.base):
             self.parts.router.drop_lease()
             self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")
@@ -425,6 +422,15 @@ class Driver:
             self._note(f"the end could not be journaled: {error}", "error")
         if calls and ended:
             calls.again([ended])
+
+    def _unsettled(self) -> str:
+        """Make the share stay when the driver has gone; "" where that is done, or not asked for."""
+        try:
+            if self.parts.settles:
+                self.parts.router.settle(round(self.state.share * _BASIS))
+        except EnvironmentProblem as error:
+            return f"the share could not be made to stay: {error}"
+        return ""
 
     def _stage(self) -> str:
         return self.plan.stages[self.state.index].id if self.state.index >= 0 else WARMUP
