@@ -133,9 +133,14 @@ def _by_steps(steps: Steps) -> None:
         steps.line.send(seconds)
         passed += seconds + steps.line.recv()
 
-    clock.SystemClock.sleep = sleep
-    clock.SystemClock.monotonic = lambda _: passed
-    clock.SystemClock.now = lambda _: steps.at + passed
+    def monotonic(_: object) -> float:
+        return passed
+
+    def now(_: object) -> float:
+        return steps.at + passed
+
+    for method in (sleep, monotonic, now):
+        setattr(clock.SystemClock, method.__name__, method)
 
 
 @contextmanager

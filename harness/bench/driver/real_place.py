@@ -46,6 +46,7 @@ plans:
 """
 _DEPENDS: Mapping[str, list[str]] = {FEATURE: [], CHILD: [FEATURE]}
 _PATIENCE_S = 20.0
+_AGAIN_S = 2.0
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ class Place:
 
     def arguments(self, *more: str, feature: str = FEATURE) -> list[str]:
         """Return the words of `rollgate rollout` here."""
-        target = str(self.folder / "target.yaml")
+        target = str(self.folder / ("target.yaml" if feature == FEATURE else f"{feature}.yaml"))
         named = ["--feature", feature, "--out", str(self.out), "--target", target, "--force"]
         return ["rollout", str(self.root / "shop"), *named, *more]
 
@@ -136,25 +137,26 @@ class Place:
         head = head.replace("suites: [conformance]", "suites: []")
         (shop / "system.yaml").write_text(f"{head}\ndefault_plans: {{remote: full}}\n", encoding="utf-8")
 
-    def fresh(self, name: str, base: float = 0.0) -> None:
+    def fresh(self, world: str, base: float = 0.0) -> None:
         """Begin a new world in which `base` percent are settled: no journal yet, and nobody holds the lease."""
-        self.name = name
+        self.name = world
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         write_flags(self.folder / "live.json", {**dict.fromkeys(_DEPENDS, 0.0), FEATURE: base})
         ports, beside = self.ports or {}, self.map_file.parent
-        (self.folder / "target.yaml").write_text(
-            f"schema: 1\nbaseline: {{url: 'http://127.0.0.1:{ports[Arm.BASELINE]}'}}\n"
-            f"candidate: {{url: 'http://127.0.0.1:{ports[Arm.CANDIDATE]}'}}\n"
-            f"entry: 'http://127.0.0.1:{self.http}'\nflags: {{file: live.json}}\n"
-            f"router: {{kind: haproxy, admin: {beside}/admin.sock, map_file: {self.map_file}, "
-            f"lease: '127.0.0.1:{self.lease}'}}\n",
-            encoding="utf-8",
-        )
-        router = self.router()
-        router.set_limit(round(base * 100))
-        router.settle(round(base * 100))
-        wait(lambda: not router.read().lease_held, "the lease to be gone")
+        arms = "".join(f"{arm}: {{url: 'http://127.0.0.1:{ports[arm]}'}}\n" for arm in Arm)
+        head = f"schema: 1\n{arms}entry: 'http://127.0.0.1:{self.http}'\nrouter: "
+        haproxy = f"admin: {beside}/admin.sock, map_file: {self.map_file}, lease: '127.0.0.1:{self.lease}'"
+        routers = {
+            "target": f"{{kind: haproxy, {haproxy}}}\nflags: {{file: live.json}}\n",
+            CHILD: "{kind: flags, file: live.json}\n",
+        }
+        for name, router in routers.items():
+            (self.folder / f"{name}.yaml").write_text(head + router, encoding="utf-8")
+        ours = self.router()
+        ours.set_limit(round(base * 100))
+        ours.settle(round(base * 100))
+        wait(lambda: not ours.read().lease_held, "the lease to be gone")
 
     def users_see(self, percent: float) -> bool:
         """Tell whether exactly those users are on the candidate who belong there at `percent`."""
@@ -193,10 +195,16 @@ class Place:
 
     def reload(self) -> None:
         """Have HAProxy read its configuration again: a new worker, with what its map on disk says."""
-        before = self._worker()
-        if self.process is not None:
-            os.kill(self.process.pid, signal.SIGUSR2)
-        wait(lambda: self._worker() not in {"", before}, "HAProxy to reload")
+        before, asked = self._worker(), -_AGAIN_S
+
+        def another() -> bool:
+            nonlocal asked
+            if self.process is not None and time.monotonic() - asked > _AGAIN_S:  # one may be lost while it starts
+                os.kill(self.process.pid, signal.SIGUSR2)
+                asked = time.monotonic()
+            return self._worker() not in {"", before}
+
+        wait(another, "HAProxy to reload")
 
     def _worker(self) -> str:
         """Return the id of the worker that answers, "" while none does."""
