@@ -61,15 +61,18 @@ class Shop:
     """A user's two servers, a system that describes them, and what their rollouts leave."""
 
     def __init__(self, folder: Path, running: ExitStack, *, dies_after: int = 0) -> None:
-        self.folder, self.user = folder, User(folder, running)
+        self.folder, self.user, self.broken = folder, User(folder, running), folder / "broken"
         shutil.copytree(share_root() / "stack" / "systems" / "minimal", folder / "shop")
         flags = {FEATURE: {"rollout": 0, "target": 100, "strategy": "canary", "depends": []}}
         (folder / "shop" / "flags.json").write_text(json.dumps({"schema": 1, "flags": flags}), encoding="utf-8")
         (folder / "shop" / "rollout.yaml").write_text(PLAN, encoding="utf-8")
+        # Limits that some dozens of requests prove.
+        self.change("objectives.yaml", "threshold: 5\n", "threshold: 30\n")
+        self.change("objectives.yaml", "quantile: 0.95\n    threshold: 200", "quantile: 0.7\n    threshold: 200")
         self.change("system.yaml", "{native: quick, docker: quick, remote: full}", "{remote: full}")
         for arm in Arm:
-            faults = ["--dies-after", str(dies_after)] if arm is Arm.CANDIDATE else []
-            self.user.serve(arm.value, ["--median-ms", "5", *faults])
+            bad = ["--dies-after", str(dies_after), "--errors", "1", "--errors-while", str(self.broken)]
+            self.user.serve(arm.value, ["--median-ms", "5", *(bad if arm is Arm.CANDIDATE else [])])
         self.arms = {arm: self.user.ports[arm.value] for arm in Arm}
 
     def change(self, name: str, old: str, new: str) -> None:
@@ -152,6 +155,18 @@ def up_down_and_back(shop: Shop, router: Router, *half_way: str) -> None:
     assert shop.shares() == [25, 50, 100, 50, 10]
 
 
+def only_load_decides(shop: Shop, router: Router) -> None:
+    """Where no probe decides, up is refused without load; down, --rollback and --status need none."""
+    path = shop.folder / "shop" / "objectives.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("sources: [probe]", "sources: [probe]\n    severity: warning"), encoding="utf-8")
+    code, said = shop.run("--target-percentage", "50")
+    assert (code, "--load" in said) == (2, True), said
+    for words, share in {("--status",): 10, ("--rollback",): 10, ("--target-percentage", "5"): 5}.items():
+        code, said = shop.run(*words)
+        assert (code, router.read().limit) == (0, 100 * share), said
+
+
 def taken_back(shop: Shop, router: Router) -> None:
     """The candidate ends for good after some answers: exit code 1 by name, at 0, after traffic had moved."""
     code, said = shop.run("--target-percentage", "100")
@@ -168,27 +183,10 @@ def test_behind_nginx_plain_servers_go_up_by_load_down_and_back(made: Callable[.
         up_down_and_back(shop, rig.router, "--load")
         told = Counter(rig.arms([f"user{n}" for n in range(400)]))
         assert 10 < told[Arm.CANDIDATE] < 90, "about 40 of 400"
+        only_load_decides(shop, rig.router)
     found = (shop.folder / "rollouts").rglob("load-0.jsonl")
     records = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found)
     assert records > 20
-
-
-def test_what_load_alone_can_judge_goes_down_and_is_told_of_without_load(made: Callable[..., Shop]) -> None:
-    """No probe decides here: up by --load; without it down, --status and --rollback work, and up is refused."""
-    shop = made()
-    path = shop.folder / "shop" / "objectives.yaml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("sources: [probe]", "sources: [probe]\n    severity: warning"), encoding="utf-8")
-    shop.target(shop.user.flags(), shop.user.ports["entry"])
-    assert shop.run("--target-percentage", "50")[0] == 2
-    for words, share in {
-        ("--target-percentage", "25", "--load"): 25.0,
-        ("--status",): 25.0,
-        ("--target-percentage", "10"): 10.0,
-        ("--rollback",): 0.0,
-    }.items():
-        code, said = shop.run(*words)
-        assert (code, json.loads((shop.folder / "flags.json").read_text())) == (0, {FEATURE: share}), said
 
 
 def test_behind_nginx_a_candidate_that_dies_is_taken_back(made: Callable[..., Shop]) -> None:
@@ -301,6 +299,26 @@ def users(entry: int) -> Iterator[None]:
         asking.join()
 
 
+@contextmanager
+def breaking(shop: Shop, *, at: float) -> Iterator[None]:
+    """Let all of the candidate's answers fail once the flag is at `at` percent."""
+    ending = threading.Event()
+
+    def wait() -> None:
+        file = shop.folder / "flags.json"
+        while json.loads(file.read_text(encoding="utf-8"))[FEATURE] < at and not ending.wait(0.05):
+            pass
+        shop.broken.touch()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        waiting.join()
+
+
 def test_by_prometheus_of_the_target_users_own_traffic_proves_and_a_bad_candidate_goes_back(
     made: Callable[..., Shop],
 ) -> None:
@@ -316,3 +334,9 @@ def test_by_prometheus_of_the_target_users_own_traffic_proves_and_a_bad_candidat
         kept = (shop.folder / "rollouts").rglob("judged.jsonl")
         seen = [json.loads(line) for path in kept for line in path.read_text(encoding="utf-8").splitlines()]
         assert any(one.get("source") == "prometheus" and one.get("signal") == "answer.error" for one in seen)
+        assert shop.run("--target-percentage", "0")[0] == 0
+        shop.change("objectives.yaml", "signal: check\n", "signal: check\n    severity: warning\n")
+        with users(entry), breaking(shop, at=25):
+            code, said = shop.run("--target-percentage", "100")
+        assert (code, json.loads((shop.folder / "flags.json").read_text())) == (1, {FEATURE: 0.0}), said
+        assert "minimal.error_rate" in said or "minimal.vs_errors" in said

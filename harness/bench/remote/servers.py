@@ -56,6 +56,7 @@ class Shop:
             if self.draw.random() < options.tail:
                 seconds *= options.tail_factor
             failing, quality = self.draw.random() < options.errors, self.draw.uniform(0.8, 1.0)
+            failing = failing and (not options.errors_while or Path(options.errors_while).exists())
             self.failed += failing
             self.took[bisect.bisect_left(_BOUNDS_MS, seconds * 1e3)] += 1
         if failing:
@@ -193,7 +194,7 @@ def main() -> None:
         parser.add_argument(name, type=float, default=value)
     for name in ("--errors", "--tail"):
         parser.add_argument(name, type=float, default=0.0)
-    for name in ("--flags", "--flag"):
+    for name in ("--flags", "--flag", "--errors-while"):
         parser.add_argument(name, default="")
     options = parser.parse_args()
     shop = Shop(options)
