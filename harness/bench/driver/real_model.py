@@ -35,6 +35,7 @@ class Model:
     """The system, the driver that lives there now, and what was done by hand since anybody drove."""
 
     place: Place
+    echo: Callable[[str], None]
     done: Counter[str] = field(default_factory=Counter[str])
     ends: Counter[str] = field(default_factory=Counter[str])
     checks: int = 0
@@ -59,6 +60,7 @@ class Model:
         """End what still lives."""
         if self.driver is not None:
             self.kill()
+        self.echo(f"{sum(self.done.values())} steps")
 
     @property
     def known(self) -> bool:
