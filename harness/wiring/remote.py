@@ -13,7 +13,7 @@ from harness.adapters.haproxy import HAProxyRouter
 from harness.adapters.hooks import HookAccess, Webhooks, resolve_hooks
 from harness.adapters.probes import StackProbes
 from harness.adapters.prometheus import PrometheusMetrics
-from harness.adapters.remote import RemoteProvider, RemoteSmoke, RemoteStack, remote_questions
+from harness.adapters.remote import UNKNOWN, RemoteProvider, RemoteSmoke, RemoteStack, remote_questions
 from harness.adapters.remote_access import Access, resolve
 from harness.adapters.routers.flag_router import FlagRouter
 from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, connect
@@ -79,7 +79,7 @@ class Deployed:
 
     def arms(self) -> dict[Arm, Release]:
         """Return what is deployed, as far as the target file says; the target's answers tell the versions."""
-        return {arm: Release(name=arm.value, version=self.target.arm(arm).version) for arm in Arm}
+        return {arm: Release(name=arm.value, version=self.target.arm(arm).version or UNKNOWN) for arm in Arm}
 
     def holds_secret(self, path: Path) -> bool:
         """Tell whether a file is a secret's, or repeats one: a run's copy of the system's folder leaves it out."""

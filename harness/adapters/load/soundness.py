@@ -89,7 +89,12 @@ def _unrouted(status: LoadStatus) -> str:
     share = status.unrouted / status.ended
     if share <= _UNROUTED:
         return ""
+    answered = status.unrouted > status.errors
+    why = (
+        "answers come without the header that `traffic.headers.arm` names: router or application must set it"
+        if answered
+        else "requests fail before anybody names an arm: is the router up? see its log"
+    )
     return (
-        f"{status.unrouted} of {status.ended} ended requests named no arm, {share:.1%} (bound {_UNROUTED:.0%}) — "
-        "requests fail before anybody names an arm: is the router up? see logs/router.log"
+        f"{status.unrouted} of {status.ended} ended requests named no arm, {share:.1%} (bound {_UNROUTED:.0%}) — {why}"
     )
