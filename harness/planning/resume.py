@@ -1,7 +1,7 @@
 """Where a rollout was left, by its journal alone: what a later process goes on from."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from harness.model.hook import BEFORE, Delivery
@@ -63,7 +63,7 @@ def left_by(entries: Iterable[tuple[str, Mapping[str, object]]]) -> Left | None:
             case "stage":
                 records.append(_record(what))
             case "finish":
-                finished = True
+                finished, state = True, _finished(state, what)
             case "hook" | "hooked":
                 _tell(untold, kind, what)
             case _:
@@ -109,6 +109,12 @@ def _state(what: Mapping[str, object]) -> State:
     kept["decision"] = Decision(kept["decision"]) if kept["decision"] else None
     kept["cause"] = Cause(kept["cause"]) if kept["cause"] else None
     return State(**kept)
+
+
+def _finished(state: State, what: Mapping[str, object]) -> State:
+    """Return the state at a told end, whose last state a full disk may have kept out of the journal."""
+    decision, cause = Decision(str(what["decision"])), Cause(str(what["cause"]))
+    return replace(state, phase=Phase.DONE, decision=decision, cause=cause)
 
 
 def _record(what: Mapping[str, object]) -> StageRecord:

@@ -175,6 +175,7 @@ class Driver:
             else:
                 self._take_orders(only_abort=True)  # the open move is not made again first
                 self._apply(rollout.Resumed(at=self._now(), elapsed_s=left.elapsed_s, asks=self._asks()))
+                self._left = None
             while not self._over():
                 away_s = self._pause()
                 self._take_orders(only_abort=away_s > 0)
@@ -313,13 +314,7 @@ class Driver:
             return rollout.MoveFailed(at=self._now(), reason=refused)
         self._write("intent", what, move, digest)
         try:
-            for attempt in Retrying(
-                retry=retry_if_exception_type(EnvironmentProblem),
-                stop=stop_after_attempt(3),
-                wait=wait_exponential_jitter(multiplier=0.1, max=1.0),
-                sleep=parts.clock.sleep,
-                reraise=True,
-            ):
+            for attempt in self._attempts():
                 with attempt:
                     if attempt.retry_state.attempt_number > 1:  # the wait was long enough for another driver
                         self._write("retry", what, move, digest)
@@ -341,8 +336,10 @@ class Driver:
             return str(error)
 
     def _stands(self, share: float) -> bool:
-        """Tell whether router and flag are at `share` already."""
-        return self.parts.router.read().limit == round(share * _BASIS) and self._flag() in {None, share}
+        """Tell whether router and flag are known to be at `share` already."""
+        with suppress(EnvironmentProblem):
+            return self.parts.router.read().limit == round(share * _BASIS) and self._flag() in {None, share}
+        return False
 
     def _moved(self, move: rollout.Move, before: float) -> rollout.Moved:
         """Note a move that the router has confirmed."""
@@ -368,7 +365,9 @@ class Driver:
     def _leave_stage(self, before: rollout.State) -> None:
         """Keep the record of the stage that the state has just left; what a dead process saw of one is not known."""
         baking = {rollout.Phase.BAKING, rollout.Phase.WAITING, rollout.Phase.PAUSED, rollout.Phase.CONFIRMING}
-        if before.index < 0 or before.phase not in baking or self.state.phase in baking or self._left is not None:
+        if before.index < 0 or before.phase not in baking or self.state.phase in baking:
+            return
+        if self._left is not None or not self._stage_began:
             return
         arms = self._tally.arms
         now = self.parts.clock.now()
@@ -425,12 +424,25 @@ class Driver:
 
     def _unsettled(self) -> str:
         """Make the share stay when the driver has gone; "" where that is done, or not asked for."""
+        if not self.parts.settles:
+            return ""
         try:
-            if self.parts.settles:
-                self.parts.router.settle(round(self.state.share * _BASIS))
+            for attempt in self._attempts():
+                with attempt:
+                    self.parts.router.settle(round(self.state.share * _BASIS))
         except EnvironmentProblem as error:
             return f"the share could not be made to stay: {error}"
         return ""
+
+    def _attempts(self) -> Retrying:
+        """Return three attempts at an act, with waits that grow between them."""
+        return Retrying(
+            retry=retry_if_exception_type(EnvironmentProblem),
+            stop=stop_after_attempt(3),
+            wait=wait_exponential_jitter(multiplier=0.1, max=1.0),
+            sleep=self.parts.clock.sleep,
+            reraise=True,
+        )
 
     def _stage(self) -> str:
         return self.plan.stages[self.state.index].id if self.state.index >= 0 else WARMUP

@@ -64,6 +64,7 @@ class Rules:
     promotes: int = 0
     unheard_looks: int = 0
     confirmed_at: float = 0.0
+    ordered_to: float | None = None
     ladder: list[float] = field(default_factory=list[float])
     permitted: float | None = None
     allowed: set[str] = field(default_factory=set[str])
@@ -89,7 +90,7 @@ class Rules:
         self.hold(Rule.INTENT, self.intent == share or way_back, f"{share:g} % with the open intent {self.intent}")
         self.hold(Rule.GOAL, share <= self.world.truth.goal, f"{share:g} %")
         self.hold(Rule.FENCED, process.number >= self.newest, f"life {process.number} after life {self.newest}")
-        self.hold(Rule.OVER, not self.over, f"{share:g} % after the end")
+        self.hold(Rule.OVER, not self.over or way_back, f"{share:g} % after the end")
         self.hold(Rule.ABORT, not self.aborted or share <= base, f"{share:g} % after an abort")
 
     def settles(self, process: "Process") -> None:
@@ -169,7 +170,8 @@ class Rules:
         if self.confirmed <= truth.base or rung < 0:
             return
         if self.promotes:
-            self.promotes -= 1
+            self.promotes, self.ordered_to = self.promotes - 1, share
+        if share == self.ordered_to:  # also when a later process makes that move again
             return
         wanted = truth.plan.stages[min(rung, len(truth.plan.stages) - 1)].min_bake_s
         baked = self.world.elapsed - self.confirmed_at
@@ -193,7 +195,7 @@ class Rules:
         self.hold(Rule.OUTCOME, not again, f"{share:g} % a second time")
         self.confirmed = self.bound = share
         self.intent, self.resumed = None, False
-        self.confirmed_at = self.world.elapsed
+        self.confirmed_at, self.ordered_to = self.world.elapsed, None
 
     def ordered(self, entries: Sequence[Entry]) -> None:
         """Take note of the orders that a driver has just been given."""
@@ -239,7 +241,7 @@ class Rules:
         )
         there = traffic.limit == round(share * 100) and traffic.flag == share
         said = "way back" in state.reason and state.cause is not Cause.PROOF and self._told(process)
-        safe = not traffic.leased or traffic.holder is None
+        safe = not traffic.leased or not traffic.held(self.world.elapsed)  # a frozen one may have it still
         fine = there or traffic.foreign or (decision is Decision.ROLLBACK and said and safe)
         where = f"router {traffic.limit}, flag {traffic.flag:g}, lease {traffic.holder is not None}"
         self.hold(Rule.AGREE, fine, f"{decision} at {share:g} %: {where}")

@@ -142,7 +142,7 @@ class World:
             state = self._live()
             self._pass(self.weather.rng.choice([0.1, 1.0, 10.0]))
         if self.rules.over:
-            self._live()  # `--resume` after the end changes nothing
+            state = self._live() or state  # `--resume` after the end; one that was not told is ended once more
         return state
 
     def _live(self) -> State | None:
