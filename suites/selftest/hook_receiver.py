@@ -16,7 +16,7 @@ _HANG_S = 30.0
 
 @dataclass
 class Receiver:
-    """What it answers by path, and what it got. A path that `hangs` gets no answer until the test ends."""
+    """What it answers by path, and what it got. What `hangs`, a path or PATH#STAGE, gets no answer in the test."""
 
     answers: dict[str, int] = field(default_factory=dict[str, int])
     hangs: set[str] = field(default_factory=set[str])
@@ -60,7 +60,7 @@ def receiving(receiver: Receiver) -> Generator[Receiver]:
             told = {**json.loads(body), "path": self.path, "timestamp": int(timestamp)}
             assert told["id"] == name
             receiver.got.append(told)
-            if self.path in receiver.hangs:
+            if receiver.hangs & {self.path, f"{self.path}#{told.get('stage')}"}:
                 receiver.ended.wait(_HANG_S)
                 return
             self._tell(receiver.answers.get(self.path, 204))

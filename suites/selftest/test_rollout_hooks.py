@@ -135,6 +135,7 @@ class Rig:
         self.journal = SqliteJournal(
             self.folder / "journal.sqlite", who="driver:test", clock=self.clock, rollout="r1", scope="search"
         )
+        self.journal._db.execute("pragma synchronous=off")  # noqa: SLF001 - nobody cuts this machine's power
         store = EvidenceFiles(self.folder / "evidence")
         self._open += [self.journal, store]
         parts = Parts(

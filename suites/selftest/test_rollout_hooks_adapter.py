@@ -20,7 +20,7 @@ pytestmark = pytest.mark.selftest
 
 
 def hooks_of(
-    url: str, *, timeout_s: float = 2.0, attempts: int = 1, key: str = SECRET, hook: str = "before"
+    url: str, *, timeout_s: float = 20.0, attempts: int = 1, key: str = SECRET, hook: str = "before"
 ) -> Webhooks:
     """Return one hook at `url`."""
     address = Address(url=url, timeout_s=timeout_s, attempts=attempts)

@@ -12,6 +12,7 @@ from test_rollout_command import Shop
 
 from harness.adapters.clock import SystemClock
 from harness.adapters.rollouts import RolloutFolder
+from harness.planning.rollout import Phase
 
 pytestmark = [pytest.mark.selftest, pytest.mark.timeout(120)]
 shop = command.shop
@@ -31,13 +32,14 @@ def hooked(
     receiver: Receiver,
     more: str = "",
     *,
-    before: str = "timeout_s: 1, attempts: 1",
+    before: str = "timeout_s: 20, attempts: 1",
     router: str = "{kind: flags, file: live.json}",
 ) -> None:
     """Write a target file with all three hooks."""
     url = receiver.url
     hooks = f"hooks:\n  secret: {{env: HOOK_SECRET}}\n  before: {{url: '{url}/before', {before}}}\n"
-    hooks += f"  after: {{url: '{url}/after'}}\n  notify: {{url: '{url}/notify', attempts: 1}}\n"
+    hooks += f"  after: {{url: '{url}/after', timeout_s: 20}}\n"
+    hooks += f"  notify: {{url: '{url}/notify', timeout_s: 20, attempts: 1}}\n"
     command.target(shop, router, hooks + more)
 
 
@@ -49,6 +51,19 @@ def everything(shop: Shop) -> bytes:
 def kinds(shop: Shop) -> list[str]:
     """Return the kinds of all entries of the journal."""
     return [entry.kind for entry in RolloutFolder(shop.out, SystemClock()).entries()]
+
+
+def say(shop: Shop, verb: str) -> None:
+    """Say a word to the newest rollout."""
+    done = command.CliRunner().invoke(command.app, [verb, str(shop.newest()), "--reason", "by hand"])
+    assert done.exit_code == 0, done.output
+
+
+def pause(shop: Shop) -> None:
+    """Pause the newest rollout, whose stages bake for two seconds, and wait until it is."""
+    say(shop, "pause")
+    folder = RolloutFolder(shop.out, SystemClock())
+    assert until(lambda: folder.pasts()[-1].left.state.phase is Phase.PAUSED, within=30)
 
 
 @pytest.mark.covers("rf.rollout.behaviour", level="simulated")
@@ -101,11 +116,11 @@ def test_a_candidate_that_dies_while_a_hook_hangs_is_taken_back_at_once(shop: Sh
     dying = Plain()
     with plain(dying):
         shop.candidate = dying
+        receiver.hangs.add("/before#50")
         hooked(shop, receiver, before="timeout_s: 60, attempts: 5")
         process = shop.start("--target-percentage", "100", "--force")
-        assert until(lambda: shop.flags()["search"] == 25, within=60)
-        receiver.hangs.add("/before")
-        assert until(lambda: any(one["stage"] == "50" for one in receiver.told("/before")), within=30)
+        assert until(lambda: any(one["stage"] == "50" for one in receiver.told("/before")), within=60)
+        assert shop.flags()["search"] == 25
     said = process.communicate(timeout=30)[0]
     assert (process.returncode, shop.flags()["search"]) == (1, 0.0), said
     assert receiver.told("/notify")[-1]["cause"] == "release"
@@ -123,10 +138,7 @@ def test_a_hook_that_says_no_holds_until_the_operator_says_otherwise(shop: Shop,
     assert set(shop.flags().values()) == {0.0}
     code, told = shop.run("--status")
     assert (code, "(waiting); not finished" in told) == (0, True), told
-    done = command.CliRunner().invoke(
-        command.app, ["promote", str(shop.newest()), "--reason", "approved by hand"]
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
+    say(shop, "promote")
     said = process.communicate(timeout=60)[0]
     assert (process.returncode, shop.flags()["search"]) == (0, 25.0), said
     assert "hook before failed" in said
@@ -140,21 +152,24 @@ def test_a_parent_lowered_while_its_child_is_rolled_out_ends_the_way_up(shop: Sh
     path.write_text(command.PLAN.replace("min_bake_s: 0.5", "min_bake_s: 2"), encoding="utf-8")
     process = shop.start("--target-percentage", "100", "--force", feature="rank")
     assert until(lambda: shop.flags()["rank"] == 25, within=60)
+    pause(shop)
     shop.set_flags(**{**shop.flags(), "search": 30.0})
+    say(shop, "promote")
     said = process.communicate(timeout=60)[0]
     assert (process.returncode, shop.flags()["rank"], shop.flags()["search"]) == (4, 0.0, 30.0), said
     assert "its parent `search` is effective at 30 %" in said
 
 
 def test_a_torn_flag_file_that_is_put_back_is_told_in_the_lines_and_on_the_page(shop: Shop) -> None:
-    """Planted while 25 % bakes: it comes back from its backup, and everybody reads so."""
+    """Planted while it is paused: it comes back from its backup, and everybody reads so."""
     path = shop.folder / "shop" / "rollout.yaml"
     path.write_text(command.PLAN.replace("min_bake_s: 0.5", "min_bake_s: 2"), encoding="utf-8")
     process = shop.start("--target-percentage", "100", "--force")
     assert until(lambda: shop.flags()["search"] == 25, within=60)
-    assert until(lambda: "stage 25 began" in (shop.out / "rollout.log").read_text(encoding="utf-8"))
+    pause(shop)
     live = shop.folder / "live.json"
     live.write_text(live.read_text(encoding="utf-8")[:7], encoding="utf-8")
+    say(shop, "promote")
     said = process.communicate(timeout=60)[0]
     assert (process.returncode, shop.flags()["search"]) == (4, 0.0), said
     for page in (said, (shop.newest() / "summary.md").read_text(encoding="utf-8")):

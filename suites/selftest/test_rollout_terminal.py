@@ -18,6 +18,7 @@ import pytest
 import test_rollout_command as command
 from native_runs import until
 from test_rollout_command import Shop
+from test_rollout_operator import pause, say
 
 pytestmark = [pytest.mark.selftest, pytest.mark.timeout(120)]
 shop = command.shop
@@ -175,10 +176,12 @@ def test_a_rollout_begun_with_load_is_resumed_with_it(shop: Shop) -> None:
     path.write_text(command.PLAN.replace("max_bake_s: 10", "max_bake_s: 2"), encoding="utf-8")
     process = shop.start("--target-percentage", "50", "--force", "--load")
     assert until(lambda: shop.flags()["search"] == 25, within=60)
+    pause(shop)
     evidence = shop.newest() / "evidence" / "judged.jsonl"
     assert until(lambda: '"client"' in evidence.read_text(encoding="utf-8"), within=30)
     process.kill()
     process.communicate()
+    say(shop, "promote")
     before = shop.baseline.answered
     clients = evidence.read_text(encoding="utf-8").count('"client"')
     code, said = shop.run("--resume", "--force", target=False)
