@@ -15,7 +15,7 @@ def bench_driver(  # noqa: PLR0917 - the command line's contract
     real: Annotated[
         bool, typer.Option("--real", help="With HAProxy, SQLite, flags and processes in place of simulated ones.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; --real has one.")] = os.cpu_count() or 1,
     out: Annotated[Path, typer.Option(help="Folder of results; what is there is kept.")] = Path("reports/bench-driver"),
     table: Annotated[Path | None, typer.Option(help="Also write the table here.", metavar="DIR")] = None,
 ) -> None:
@@ -26,7 +26,7 @@ def bench_driver(  # noqa: PLR0917 - the command line's contract
     if real:
         from harness.bench.driver.real_bench import bench_real  # noqa: PLC0415
 
-        raise typer.Exit(bench_real(out, jobs=jobs, tables=table, echo=say))
+        raise typer.Exit(bench_real(out, tables=table, echo=say))
     if seed is not None:
         raise typer.Exit(replay(seed, echo=say))
     raise typer.Exit(bench(rollouts, jobs=jobs, out=out, tables=table, echo=say))

@@ -1,9 +1,9 @@
 """`rollgate bench driver --real`: what is shown of the driver with HAProxy, SQLite, live flags and processes."""
 
 import json
+import os
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,15 +63,11 @@ class Part:
         return shown
 
 
-def bench_real(out: Path, *, jobs: int, tables: Path | None, echo: Echo) -> int:
+def bench_real(out: Path, *, tables: Path | None, echo: Echo) -> int:
     """Run what is not stored in `out` yet; return 1 where anything does not hold. The table goes to `out`, `tables`."""
     work = parts(out)
 
-    def done(part: Part) -> Shown:
-        return part.done(echo)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        found = list(pool.map(done, work))
+    found = [part.done(echo) for part in work]  # one after another: seconds are measured
     text = markdown(found)
     for folder in [out] if tables is None else [out, tables]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +123,7 @@ def _crash(case: Case) -> Callable[[Place, Echo], Shown]:
             f"| checks of what the dead left, of the end, its steps and its exit code | {found.checks:,} |",
             f"| resumed, from the process's start to a confirmed share, {RESUMED_WITHIN_S:g} s at most | {seconds} |",
             f"| users back where they had been, after the kill | {max(found.back_s):.2f} s most |",
+            f"| the machine's load meanwhile | {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores |",
             f"| broken | {len(found.broken)} |",
         ]
         return Shown(lines, found.broken)

@@ -139,7 +139,7 @@ def crashes(
     for done, (at, write, name) in enumerate(kills, 1):
         _one(place, case, told, found, at=at, torn=write, name=f"{at or write}: {name}", warm=warm)
         if done % 25 == 0:
-            echo(f"{case.name}: {done} of {len(kills)} kills, {len(found.broken)} broken")
+            echo(f"{done} of {len(kills)} kills, {len(found.broken)} broken {'; '.join(found.broken[-1:])}")
     return found
 
 
@@ -165,7 +165,8 @@ def _one(place: Place, case: Case, told: Calm, found: Matrix, *, at: int, torn: 
     entries = place.journal.entries()
     if not over:
         moved = next((e.at for e in entries[seen:] if e.kind in {"outcome", "reconciled", "finish"}), None)
-        found.hold(moved is not None and moved - began_s <= RESUMED_WITHIN_S, f"{name}: not resumed in time")
+        in_time = moved is not None and moved - began_s <= RESUMED_WITHIN_S
+        found.hold(in_time, f"{name}: resumed after {(moved or 0) - began_s:.1f} s")
         if moved is not None:
             found.resumed_s.append(moved - began_s)
     _hold_end(place, told, found, entries, name)
