@@ -47,7 +47,10 @@ _FOREIGN = "an A/A run is made on a stack of rollgate's own, and says nothing ab
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """What a target file says of a system, with its secrets read; `absent` is what it leaves unjudged."""
+    """What a target file says of a system, with its secrets read; `absent` is what it leaves unjudged.
+
+    `hookless` is why its hooks cannot be called, None where they can: a way back does not wait for that to be mended.
+    """
 
     system: System
     target: Target
@@ -55,6 +58,7 @@ class Deployed:
     prometheus: Access
     absent: tuple[Judgement, ...] = ()
     hooks: HookAccess = field(default_factory=HookAccess)
+    hookless: SpecError | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -106,10 +110,11 @@ class Deployed:
             raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
 
-def deployed(system: System, file: Path, *, load: bool = True) -> Deployed:
+def deployed(system: System, file: Path, *, load: bool = True, needs_hooks: bool = True) -> Deployed:
     """Read a target file for `system`; without `load` no client's evidence is to come.
 
-    Raises SpecError before anything is asked of the target.
+    Hooks whose secrets cannot be read are left out where they are not needed. Raises SpecError before anything is
+    asked of the target.
     """
     target = spec.load_target(file)
     judged = judgeable(system, target, load=load)
@@ -118,13 +123,21 @@ def deployed(system: System, file: Path, *, load: bool = True) -> Deployed:
         raise SpecError(msg, where=str(file), mend=_JUDGED_BY[load])
     router_of(target, judged.system, split=Path(SPLIT_FILE))  # what its settings lack is told now
     prometheus = resolve(target.prometheus.auth, f"{file}: prometheus.auth") if target.prometheus else Access()
+    hooks, hookless = HookAccess(), None
+    try:
+        hooks = resolve_hooks(target.hooks, f"{file}: hooks", spec.is_address) if target.hooks else hooks
+    except SpecError as error:
+        if needs_hooks:
+            raise
+        target, hookless = replace(target, hooks=None), error
     return Deployed(
         system=judged.system,
         target=target,
         access=replace(resolve(target.auth, f"{file}: auth"), host=target.host),
         prometheus=prometheus,
         absent=judged.absent,
-        hooks=resolve_hooks(target.hooks, f"{file}: hooks", spec.is_address) if target.hooks else HookAccess(),
+        hooks=hooks,
+        hookless=hookless,
     )
 
 

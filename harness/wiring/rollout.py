@@ -8,6 +8,7 @@ from harness import spec
 from harness.adapters.clock import SystemClock
 from harness.adapters.rollouts import RolloutFolder
 from harness.model.errors import EnvironmentProblem
+from harness.model.event import Noted
 from harness.model.plan import StagePlan
 from harness.model.status import ExitCode
 from harness.model.system import System
@@ -23,7 +24,16 @@ from harness.wiring.remote import TARGET_FILE
 from harness.wiring.rollout_checks import newest, refuse_broken, refuse_moved, refuse_others, unfinished
 from harness.wiring.rollout_drive import Drives, refill
 from harness.wiring.rollout_status import chain, journal_lines, really_there, target_of
-from harness.wiring.rollout_target import Now, Place, feature_of, look, percentage, place_of, refuse_move
+from harness.wiring.rollout_target import (
+    Now,
+    Place,
+    feature_of,
+    look,
+    percentage,
+    place_of,
+    refuse_hookless,
+    refuse_move,
+)
 from harness.wiring.stored import who
 
 Confirm = Callable[[Sequence[str]], bool]
@@ -74,6 +84,7 @@ class Session:
             self._confirm(outline_down([(self.asked.feature, goal)]))
             return self._down(place, plan, self._past(place, plan, DOWN, now.limit, goal), f"asked to go to {goal:g} %")
         place = self._place(self.asked.target)
+        refuse_hookless(place)
         way = way_up(plan, place.flag, now.share, goal)
         self._confirm(outline_up(way, self.asked.feature, now.share, goal, asks=place.asks))
         past = self._past(place, plan, UP, now.share, goal)
@@ -117,6 +128,8 @@ class Session:
         place = self._place(self._target_of(past), load=past.load or past.way != UP)
         plan = choose_plan(place.system, "remote", past.plan, past.time_scale)
         self._confirm([f"  1. go on with {past.id}, from {past.left.share:g} % to {past.goal:g} %"])
+        if past.way == UP:
+            refuse_hookless(place)
         way = way_up(plan, place.flag, past.base, past.goal) if past.way == UP else plan
         with self.drives.driving(place, self.system, way, past, settles=past.way == UP, again=True) as (rollout, site):
             fresh = next(one for one in self.folder.pasts() if one.id == past.id)
@@ -141,6 +154,7 @@ class Session:
         head = f"{name}: {share:g} to {goal:g} %, plan {plan.name}; what is really there is asked when it begins"
         if goal <= share:
             return [head, *outline_down([(name, goal)])]
+        refuse_hookless(place)
         return [head, *outline_up(way_up(plan, place.flag, share, goal), name, share, goal, asks=place.asks)]
 
     def status(self) -> Iterator[str]:
@@ -192,6 +206,9 @@ class Session:
 
     def _down(self, place: Place, plan: StagePlan, past: Past, why: str) -> Ending:
         with self.drives.driving(place, self.system, plan, past, settles=False) as (rollout, _):
+            if (error := place.found.hookless) is not None:
+                text = f"hooks are not told of it: {error}"
+                rollout.driver.parts.sink.emit(Noted(text=text, at=self.clock.now(), level="warning"))
             self.drives.begin(place, rollout)
             return rollout.down(why)
 

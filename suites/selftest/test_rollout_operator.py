@@ -179,12 +179,18 @@ def test_a_torn_flag_file_that_is_put_back_is_told_in_the_lines_and_on_the_page(
 def test_a_hooks_secret_that_is_not_there_is_told_before_anything_begins(
     shop: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2 with the variable's name; no journal, no call."""
+    """Exit code 2 with the variable's name, no journal, no call; a way back and a look do not wait for it."""
     hooked(shop, receiver)
     monkeypatch.delenv("HOOK_SECRET")
-    code, said = shop.run("--target-percentage", "50", "--force")
-    assert (code, "HOOK_SECRET is not set" in said) == (2, True), said
+    for more in (["--force"], ["--dry-run"]):
+        code, said = shop.run("--target-percentage", "50", *more)
+        assert (code, "HOOK_SECRET is not set" in said) == (2, True), said
+    assert shop.run("--status")[0] == 0
     assert not shop.out.exists()
+    shop.set_flags(search=40)
+    code, said = shop.run("--target-percentage", "0", "--force")
+    assert (code, shop.flags()["search"]) == (0, 0.0), said
+    assert "hooks are not told of it" in said
     assert receiver.got == []
 
 
