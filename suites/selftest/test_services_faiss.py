@@ -30,7 +30,7 @@ DOCUMENTS = {
 
 
 def _app(folder: Path) -> Starlette:
-    return create_app(Store(4, folder), new_instruments("baseline", "1"))
+    return create_app(Store(4, folder), new_instruments("baseline", "1", folder))
 
 
 async def _filled(client: httpx.AsyncClient) -> None:

@@ -87,7 +87,7 @@ async def stack_in(folder: Path) -> AsyncIterator[Stack]:
     await redis.start()
     async with AsyncExitStack() as exits:
         exits.push_async_callback(redis.stop)
-        faiss = await exits.enter_async_context(serving(faiss_app(store, new_instruments("baseline", "1"))))
+        faiss = await exits.enter_async_context(serving(faiss_app(store, new_instruments("baseline", "1", folder))))
         env = {
             "GATEWAY_ARM": "candidate",
             "GATEWAY_VERSION": "2.0",

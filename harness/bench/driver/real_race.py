@@ -29,6 +29,12 @@ class Races:
         if not found:
             self.broken.append(text)
 
+    @staticmethod
+    def turns(who: Sequence[str]) -> bool:
+        """Tell whether several wrote one after another, no one between another's entries."""
+        changes = [one for one, before in zip(who, ["", *who], strict=False) if one != before]
+        return len(changes) == len(set(changes))
+
 
 UP = ("--target-percentage", "100")
 KINDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -66,19 +72,13 @@ def _race(place: Place, kind: str, name: str, found: Races) -> None:
     found.ends[f"{kind}: exit codes {sorted(codes)}, {len(movers)} moved"] += 1
     refused = [code for code in codes if code in {2, 4}]
     # A second command may begin where the first has ended: then both have moved, one after the other.
-    turns = _turns([e.who for e in entries[seen:]])
+    turns = found.turns([e.who for e in entries[seen:]])
     found.hold(len(movers) == 1 or turns, f"{name}: {kind}: {movers} moved at the same time")
     found.hold(len(refused) == 1 or turns, f"{name}: {kind}: exit codes {codes}")
     found.hold(place.journal.broken_link() is None, f"{name}: the chain is broken")
     state, share = place.router().read(), (path_of(entries) or (0.0,))[-1]
     there = (state.limit / 100, (state.settled or 0) / 100, place.flags.read()[FEATURE])
     found.hold(there == (share, share, share), f"{name}: {kind}: {there} at the end, the journal says {share:g}")
-
-
-def _turns(who: Sequence[str]) -> bool:
-    """Tell whether several wrote one after another, no one between another's entries."""
-    changes = [one for one, before in zip(who, ["", *who], strict=False) if one != before]
-    return len(changes) == len(set(changes))
 
 
 def _killed_at(place: Place, share: float) -> None:
