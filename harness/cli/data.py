@@ -31,12 +31,15 @@ def register(app: typer.Typer) -> None:
 def validate(folder: Annotated[Path, typer.Argument(help="A system's folder, or its name.", metavar="DIR")]) -> None:
     """Check a system's files; every problem is one line with file, line, key and mend."""
     from harness import spec  # noqa: PLC0415 - pydantic models are slow to build, --help is not
+    from harness.wiring import check_scenario  # noqa: PLC0415 - the same
 
-    problems = spec.validate(folder if folder.is_dir() else spec.find_system(str(folder)))
+    found = folder if folder.is_dir() else spec.find_system(str(folder))
+    problems = spec.validate(found)
     for problem in problems:
         say(str(problem), err=True)
     if problems:
         raise typer.Exit(SpecError.exit_code)
+    check_scenario(spec.load_system(found))
     say(f"{folder}: sound")
 
 

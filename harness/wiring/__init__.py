@@ -1,5 +1,6 @@
 """The composition root: configuration -> adapters -> loops."""
 
+from harness.adapters.load import check_scenario
 from harness.wiring.bench import bench_gates
 from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.gate import GateResult, run_gate
@@ -12,6 +13,7 @@ __all__ = [
     "GateResult",
     "Replayed",
     "bench_gates",
+    "check_scenario",
     "choose_plan",
     "choose_provider",
     "diagnose",

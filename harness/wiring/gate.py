@@ -19,6 +19,7 @@ from harness import spec
 from harness.adapters.clock import SystemClock
 from harness.adapters.evidence_files import EvidenceFiles, read_evidence
 from harness.adapters.journal import SqliteJournal
+from harness.adapters.load import check_scenario
 from harness.adapters.probes import StackProbes
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.model.errors import EnvironmentProblem, RollgateError, SpecError
@@ -89,6 +90,7 @@ def run_gate(
         remote.refuse_changes({"--release": release, "--baseline": baseline, "--drill": drill})
         deployed = remote.deployed(loaded, target)
         loaded, stage_plan = deployed.system, deployed.plan(stage_plan)
+    check_scenario(loaded)
     fault = _load_drill(loaded, drill)
     arms = deployed.arms() if deployed else _arms(loaded, baseline, release)
     run_id = new_run_id(loaded.name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness import spec
 from harness.adapters.clock import SystemClock
+from harness.adapters.load import check_scenario
 from harness.adapters.rollouts import RolloutFolder
 from harness.model.errors import EnvironmentProblem
 from harness.model.event import Noted
@@ -85,6 +86,8 @@ class Session:
             return self._down(place, plan, self._past(place, plan, DOWN, now.limit, goal), f"asked to go to {goal:g} %")
         place = self._place(self.asked.target)
         refuse_hookless(place)
+        if self.asked.load:
+            check_scenario(place.system)
         way = way_up(plan, place.flag, now.share, goal)
         self._confirm(outline_up(way, self.asked.feature, now.share, goal, asks=place.asks))
         past = self._past(place, plan, UP, now.share, goal)

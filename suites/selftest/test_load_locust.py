@@ -124,7 +124,7 @@ def test_a_router_that_is_gone_makes_the_load_invalid(tmp_path: Path) -> None:
     load.stop()
     told = [problem for problem in load.health().problems if "named no arm" in problem]
     assert len(told) == 1
-    assert "is the router up? see logs/router.log" in told[0]
+    assert "is the router up? see its log" in told[0]
 
 
 def test_a_schedule_that_ends_before_the_run_is_a_problem(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.adapters.load.workload import Response, Workload, load_workload
+from harness.adapters.load.workload import Response, Workload, load_workload, try_workload
 from harness.model.errors import SpecError
 from harness.paths import share_root
 
@@ -84,6 +84,14 @@ def test_the_shipped_questions_can_be_asked() -> None:
     assert (request.method, request.path) == ("POST", "/query")
 
 
+ONE = """\
+def workload(o, r): return W()
+class W:
+    def check(self, request, response): return {}
+    def request(self, draw):
+"""
+
+
 @pytest.mark.parametrize(
     "options", [{"queries": "none.jsonl"}, {"k": "five"}, {"fresh_share": "0.5", "queries": "old.jsonl"}]
 )
@@ -101,6 +109,28 @@ def test_a_workload_file_without_a_workload_is_refused(tmp_path: Path, text: str
         (tmp_path / "w.py").write_text(text)
     with pytest.raises(SpecError, match=said):
         load_workload(tmp_path / "w.py", {}, tmp_path)
+
+
+BROKEN = {
+    "no Python": ("def workload(:\n", "w.py:1: cannot be imported: SyntaxError"),
+    "an import that is not there": ("\nimport no_such_thing\n", "w.py:2: cannot be imported: ModuleNotFoundError"),
+    "an exit": ("raise SystemExit(3)\n", "w.py:1: cannot be imported: SystemExit"),
+    "a maker that fails": ("def workload(o, r):\n    return o.x\n", "w.py:2: `workload` fails: AttributeError"),
+    "nothing made": ("def workload(o, r):\n    return None\n", "a NoneType without request and check"),
+    "a request that fails": (f"{ONE}        return draw['x']\n", "w.py:5: `request` fails: TypeError"),
+    "a request that is none": (f"{ONE}        return '/answer'\n", "returned a str, expected a Request"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_scenario_is_told_by_file_and_line_before_anything_starts(tmp_path: Path, case: str) -> None:
+    """Each mistake of a user's own file is one line; no traceback, no half-started load."""
+    text, said = BROKEN[case]
+    (tmp_path / "w.py").write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError) as refused:
+        try_workload(tmp_path / "w.py", {}, tmp_path)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @given(st.floats(0, 1, exclude_max=True))

@@ -21,6 +21,7 @@ from harness.adapters.load.workload import load_workload
 from harness.adapters.probes import Asker, Question
 from harness.adapters.remote import address_of
 from harness.cli.main import app
+from harness.model.errors import SpecError
 from harness.model.system import Health
 from harness.model.target import Auth, HeaderAuth, Secret
 from harness.wiring.remote import deployed
@@ -155,3 +156,21 @@ def test_init_gives_a_scenario_of_ones_own(tmp_path: Path) -> None:
     assert (folder / spec.load_system(folder).scenario.locustfile).is_file()
     assert (folder / "scenarios" / "workloads" / "answer.py").is_file()
     assert CliRunner().invoke(app, ["validate", str(folder)]).exit_code == 0
+
+
+def test_a_scenario_that_cannot_run_is_refused_by_validate_and_by_gate(tmp_path: Path) -> None:
+    """One typing error in the user's own file: exit code 2 with its line; nothing is asked, no run is begun."""
+    folder = tmp_path / "mine"
+    CliRunner().invoke(app, ["init", str(folder)])
+    (folder / "scenarios" / "workloads" / "answer.py").write_text("import jsn\n", encoding="utf-8")
+    (tmp_path / "target.yaml").write_text(
+        "schema: 1\nbaseline: {url: 'http://127.0.0.1:9'}\ncandidate: {url: 'http://127.0.0.1:10'}\n"
+        "router: {kind: client}\n",
+        encoding="utf-8",
+    )
+    gate = ["gate", str(folder), "--provider", "remote", "--target", str(tmp_path / "target.yaml")]
+    for words in (["validate", str(folder)], [*gate, "--out", str(tmp_path / "out")]):
+        done = CliRunner().invoke(app, words)
+        assert isinstance(done.exception, SpecError)
+        assert "workloads/answer.py:1: cannot be imported: ModuleNotFoundError" in str(done.exception)
+    assert not (tmp_path / "out").exists()

@@ -14,9 +14,10 @@ from harness.adapters.load.options import LoadOptions, encode_options
 from harness.adapters.load.soundness import problems
 from harness.adapters.load.standalone import OPTIONS_VARIABLE, entry_url, read_stack
 from harness.adapters.load.status import LoadStatus, read_status
+from harness.adapters.load.workload import try_workload
 from harness.adapters.processes import Process, clean_environment, start
 from harness.model.codec import decode
-from harness.model.errors import EnvironmentProblem
+from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.evidence import Evidence
 from harness.model.objective import Against, Measure, Objective
 from harness.model.plan import StagePlan
@@ -196,6 +197,16 @@ def _environment(options_file: Path, variables: Sequence[str]) -> dict[str, str]
         OPTIONS_VARIABLE: str(options_file),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
+
+
+def check_scenario(system: System) -> None:
+    """Load the system's scenario and have it make one request, of which nothing is sent. Raises SpecError."""
+    scenario = system.scenario
+    locustfile = _locate(scenario.locustfile, system.root)
+    if not locustfile.is_file():
+        msg = f"found no scenario {scenario.locustfile}, in the system's folder or in rollgate's own"
+        raise SpecError(msg, where=str(system.root / "scenarios.yaml"), key="scenario.locustfile", mend="name a file")
+    try_workload(locustfile.parent / "workloads" / locustfile.name, dict(scenario.options), system.root)
 
 
 def tightest_latency_ms(objectives: Sequence[Objective]) -> float:
