@@ -24,6 +24,7 @@ from harness.cli.main import app
 from harness.model.errors import SpecError
 from harness.model.system import Health
 from harness.model.target import Auth, HeaderAuth, Secret
+from harness.paths import share_root
 from harness.wiring.remote import deployed
 
 pytestmark = pytest.mark.selftest
@@ -174,3 +175,24 @@ def test_a_scenario_that_cannot_run_is_refused_by_validate_and_by_gate(tmp_path:
         assert isinstance(done.exception, SpecError)
         assert "workloads/answer.py:1: cannot be imported: ModuleNotFoundError" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_documented_flags_are_all_that_a_rollout_needs(tmp_path: Path) -> None:
+    """The page's own `flags.json` in a folder as init gives it: its flag is known, and a dry run plans its way."""
+    page = share_root() / "docs" / "rollout.md"
+    if not page.is_file():
+        pytest.skip("needs the checkout, not the wheel")
+    folder = tmp_path / "mine"
+    CliRunner().invoke(app, ["init", str(folder)])
+    shown = page.read_text(encoding="utf-8").split("```json\n")[1].split("```")[0]
+    (folder / "flags.json").write_text(shown, encoding="utf-8")
+    (tmp_path / "live.json").write_text('{"new_shop": 0}\n', encoding="utf-8")
+    (tmp_path / "target.yaml").write_text(
+        "schema: 1\nbaseline: {url: 'http://127.0.0.1:9'}\ncandidate: {url: 'http://127.0.0.1:10'}\n"
+        "entry: 'http://127.0.0.1:11'\nrouter: {kind: flags, file: live.json}\n",
+        encoding="utf-8",
+    )
+    words = ["rollout", str(folder), "--feature", "new_shop", "--target", str(tmp_path / "target.yaml")]
+    done = CliRunner().invoke(app, [*words, "--target-percentage", "50", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "new_shop to 10 %" in done.output
