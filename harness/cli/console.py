@@ -15,10 +15,10 @@ from harness.report.live import LiveView
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print `text`; a reader that went away must not change what the run ended in."""
+    """Print `text`; a reader that went away, or a log on a full disk, must not change what the run ended in."""
     try:
         typer.echo(text, err=err)
-    except BrokenPipeError:
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
         os.close(nowhere)
