@@ -128,7 +128,7 @@ def full(place: Place) -> Harm:
         harm = Harm(f"disk full at {_AT:g} %, then free again, --resume", means)
         place.fresh("harm", SHARES[0])
         place.elsewhere = disk / "rollouts"
-        child = begin(place, place.arguments(*UP), "log")
+        child = begin(place, place.arguments(*UP), os.devnull)  # what it says is a file as well
         wait(lambda: place.moved_to(_AT), f"{_AT:g} %")
         _fill(disk, child.pid or 0)
         code = ended(child)
