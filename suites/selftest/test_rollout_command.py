@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,7 @@ class Shop:
     folder: Path
     baseline: Plain
     candidate: Plain
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def out(self) -> Path:
@@ -77,10 +78,19 @@ class Shop:
         return done.exit_code, done.output
 
     def start(self, *more: str, feature: str = "search") -> subprocess.Popen[str]:
-        """Run it as a process of its own."""
+        """Run it as a process of its own, which ends with the test at the latest."""
         known = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NO_COLOR": "1"}
         command = [sys.executable, "-m", "harness.cli.main", *self.arguments(*more, feature=feature)]
-        return subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test has left running, and say what it said."""
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+                print(process.communicate()[0])  # noqa: T201 - pytest shows it beside the failure
 
     def flags(self) -> dict[str, float]:
         return json.loads((self.folder / "live.json").read_text(encoding="utf-8"))
@@ -113,7 +123,10 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made.set_flags()
     with plain(made.baseline, made.candidate):
         target(made)
-        yield made
+        try:
+            yield made
+        finally:
+            made.end()
 
 
 def target(shop: Shop, router: str = "{kind: flags, file: live.json}", more: str = "") -> None:
