@@ -17,6 +17,7 @@ from harness.adapters.prometheus_series import (
     ArmSeries,
     Frame,
     SeriesAwayError,
+    ViolationsUntoldError,
     arms_of,
     evidence,
     first_words,
@@ -30,6 +31,7 @@ from harness.model.system import Signal, System
 from harness.ports import Clock
 
 _CONNECT_S, _READ_S = 0.5, 2.0
+_BETWEEN_S = 2 * (_CONNECT_S + _READ_S)  # two queries, one after the other, are never evaluated further apart
 _STALE_SCRAPES = 3  # a newest sample older than so many scrape intervals is stale
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _AWAY = (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError, PrometheusApiClientException)
@@ -50,7 +52,8 @@ class PrometheusMetrics:
     the scrapes' own timestamps) and yields one record for each signal, arm and scrape; intervals go from
     scrape to scrape. It yields one `metrics` record a call, bad when anything is missing, stale, double, NaN
     or Inf, or a declared target is away. What the release itself may have caused is noted there without being bad,
-    with the arm set: the candidate's own target down, or up without series that the baseline's has.
+    with the arm set: the candidate's own target down, or up without series that the baseline's has. What is counted
+    as 0 for want of a series (violations, before the first one) is noted without either.
     """
 
     def __init__(self, url: str, system: System, clock: Clock, access: Access | None = None) -> None:
@@ -95,6 +98,7 @@ class PrometheusMetrics:
         found: list[Evidence] = []
         faults: list[str] = []
         releases: list[str] = []
+        zeros: list[str] = []
         try:
             targets = self._targets()
             report = check_targets(self._system, targets)
@@ -106,17 +110,18 @@ class PrometheusMetrics:
                 found += records
                 faults += wrong.faults
                 releases += wrong.releases
+                zeros += wrong.zeros
         except _AWAY as error:
             faults = [f"Prometheus does not answer as it should: {_one_line(error)}"]
-        return [*found, self._report(faults, releases)]
+        return [*found, self._report(faults, releases, zeros)]
 
-    def _report(self, faults: Sequence[str], releases: Sequence[str]) -> Evidence:
+    def _report(self, faults: Sequence[str], releases: Sequence[str], zeros: Sequence[str]) -> Evidence:
         now = self._clock.now()
-        ours = bool(faults)
-        note = self._hide(first_words(faults if ours else releases))
+        ours, its = bool(faults), bool(releases) and not faults
+        note = self._hide(first_words(faults or releases or zeros))
         return Evidence(
             kind=Kind.EVENTS, source=Source.PROMETHEUS, signal="metrics", unit=Unit.PROBE, start_s=now, end_s=now,
-            arm=Arm.CANDIDATE if note and not ours else None, n=1, bad=int(ours), note=note,
+            arm=Arm.CANDIDATE if its else None, n=1, bad=int(ours), note=note,
         )  # fmt: skip
 
     def _targets(self) -> Sequence[Mapping[str, Any]]:
@@ -129,15 +134,22 @@ class PrometheusMetrics:
     ) -> tuple[list[Evidence], TargetReport]:
         """Return the records of one signal, and what is wrong with its series, by whose affair it is."""
         pace = max(paces.values(), default=15.0)
-        answers = {use: self._ask(selector, pace) for use, selector in selectors(signal).items()}
+        window = self._window(pace)
+        answers = {
+            use: self._ask(selector, window + (_BETWEEN_S if use == "bad" else 0.0))
+            for use, selector in selectors(signal).items()
+        }
         jobs = {row["metric"].get("job", "") for matrix in answers.values() for row in matrix}
         own_pace = max((paces[job] for job in jobs if job in paces), default=pace)
         records: list[Evidence] = []
         wrong: dict[Arm | None, _Wrong] = {}
+        zeros: list[str] = []
         for arm in arms_of(signal):
             series = read_frames(signal, answers, arm)
             found, wrong[arm] = self._difference(signal, arm, series, own_pace)
             records += found
+            if series.unviolated:
+                zeros.append(_told(signal, arm, f"none yet, for want of a series {signal.bad}"))
         if candidate_down:
             wrong.pop(Arm.CANDIDATE, None)
         told = {arm: [_told(signal, arm, fault) for fault in its.faults] for arm, its in wrong.items()}
@@ -145,7 +157,8 @@ class PrometheusMetrics:
         releases: list[str] = []
         if own.away and not told[Arm.BASELINE] and under_release(self._system, jobs):
             releases = told.pop(Arm.CANDIDATE)
-        return records, TargetReport(tuple(fault for faults in told.values() for fault in faults), tuple(releases))
+        faults = tuple(fault for each in told.values() for fault in each)
+        return records, TargetReport(faults, tuple(releases), tuple(zeros))
 
     def _difference(
         self, signal: Signal, arm: Arm | None, series: ArmSeries, pace: float
@@ -161,6 +174,10 @@ class PrometheusMetrics:
                 continue
             try:
                 record = evidence(signal, arm, before, frame, pace_s=pace)
+            except ViolationsUntoldError as error:
+                away = False
+                faults += [str(error)] if str(error) not in faults else []  # counting goes on where it left off
+                continue
             except ValueError as error:
                 away = isinstance(error, SeriesAwayError) and (away or not faults)
                 faults.append(str(error))
@@ -177,10 +194,14 @@ class PrometheusMetrics:
                 away = True  # a target that is up and scraped has new samples of all that it exposes
         return records, _Wrong(tuple(faults), away)
 
-    def _ask(self, selector: str, pace: float) -> Sequence[Mapping[str, Any]]:
-        """Return the matrix of the raw samples of a window that reaches back to the last collection."""
-        oldest = min((frame.at for frame in self._frames.values()), default=self._clock.now())
-        window = min(max(4 * pace, self._clock.now() - oldest + 2 * pace), 120.0 + 4 * pace)
+    def _window(self, pace: float) -> float:
+        """Return how far back, s, to ask: to the last collection and a little further."""
+        now = self._clock.now()
+        oldest = min((frame.at for frame in self._frames.values()), default=now)
+        return min(max(4 * pace, now - oldest + 2 * pace), 120.0 + 4 * pace)
+
+    def _ask(self, selector: str, window: float) -> Sequence[Mapping[str, Any]]:
+        """Return the matrix of the raw samples of the last `window` seconds."""
         query = f"{selector}[{max(1, round(1000 * window))}ms]"
         return cast("Sequence[Mapping[str, Any]]", self._queries.custom_query(query=query))
 

@@ -5,13 +5,24 @@ What happened between two frames is `harness.judge.increments`' affair.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from harness.judge.increments import Frame, Key, Reading, increment
 from harness.model.evidence import Arm, Evidence
 from harness.model.system import Signal
 
-__all__ = ["ArmSeries", "Frame", "SeriesAwayError", "arms_of", "evidence", "first_words", "read_frames", "selectors"]
+__all__ = [
+    "ArmSeries",
+    "Frame",
+    "SeriesAwayError",
+    "ViolationsUntoldError",
+    "arms_of",
+    "evidence",
+    "first_words",
+    "read_frames",
+    "selectors",
+]
 
 _BUCKET = "bucket"
 
@@ -20,25 +31,34 @@ _BUCKET = "bucket"
 class ArmSeries:
     """What a window of raw samples holds of one arm: frames in order of time, and faults.
 
-    `away` tells that nothing but the lack of series is wrong: whoever should expose them does not.
+    `away` tells that nothing but the lack of series is wrong: whoever should expose them does not. `unviolated` tells
+    that there is no series of violations while there are units: client libraries make one at the first violation.
     """
 
     frames: list[Frame] = field(default_factory=list[Frame])
     faults: list[str] = field(default_factory=list[str])
     away: bool = False
+    unviolated: bool = False
 
 
 class SeriesAwayError(ValueError):
     """A scrape lacks series that whoever was scraped should expose."""
 
 
+class ViolationsUntoldError(ValueError):
+    """A scrape lacks a series of violations that was there before, though nothing was restarted."""
+
+
 def selectors(signal: Signal) -> dict[str, str]:
-    """Return what must be asked for a signal: use -> selector; empty where Prometheus has nothing of it."""
+    """Return what must be asked for a signal, in this order: use -> selector; empty where Prometheus has nothing.
+
+    Violations come after units: a scrape that the answer for units holds is then known to them, too.
+    """
     if signal.histogram:
         name, brace, labels = signal.histogram.partition("{")
         return {_BUCKET: f"{name}_bucket{brace}{labels}"}
     if signal.bad and signal.total:
-        return {"bad": signal.bad, "total": signal.total}
+        return {"total": signal.total, "bad": signal.bad}
     return {"gauge": signal.gauge} if signal.gauge else {}
 
 
@@ -50,18 +70,19 @@ def arms_of(signal: Signal) -> tuple[Arm | None, ...]:
 def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]]], arm: Arm | None) -> ArmSeries:
     """Return one arm's frames from range-vector answers (use -> matrix).
 
-    Faults: two instances for one arm, the same series twice, a use without series, a scrape that lacks a
-    series which others have. The newest scrape may lack one answer's samples, since the queries are made one
-    after the other: it is left for the next time.
+    Faults: two instances for one arm, the same series twice, a use without series, but for violations where there
+    are units. The newest scrape may lack one answer's samples, since the queries are made one after the other: it is
+    left for the next time.
     """
     result = ArmSeries()
     instances: set[str] = set()
     scrapes: dict[float, dict[Key, float]] = {}
     keys: set[Key] = set()
     twice = False
-    for use, matrix in answers.items():
-        mine = [row for row in matrix if _is_of(row["metric"], signal, arm)]
-        if not mine:
+    owned = {use: [row for row in matrix if _is_of(row["metric"], signal, arm)] for use, matrix in answers.items()}
+    result.unviolated = bool(owned.get("total")) and not owned.get("bad")
+    for use, mine in owned.items():
+        if not mine and not (use == "bad" and result.unviolated):
             result.faults.append(f"no series {use}: {selectors(signal)[use]}")
             result.away = True
         for row in mine:
@@ -78,6 +99,8 @@ def read_frames(signal: Signal, answers: Mapping[str, Sequence[Mapping[str, Any]
     result.away = result.away and not twice and len(instances) <= 1
     if not result.faults:
         result.frames = [Frame(at, scrapes[at]) for at in sorted(scrapes)]
+        if "total" in owned:  # what was asked of violations reaches further back
+            result.frames = list(dropwhile(lambda frame: all(use != "total" for use, _ in frame.values), result.frames))
         if result.frames and len(result.frames[-1].values) < len(keys):
             result.frames.pop()
     return result
@@ -87,9 +110,12 @@ def evidence(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame, 
     """Return what happened between two scrapes of one arm; None where nothing can be said yet.
 
     `pace_s` is the usual time between scrapes: where some were missed, the record's note says so. Raises ValueError
-    for what is wrong, naming the series; SeriesAwayError for one that is gone.
+    for what is wrong, naming the series; SeriesAwayError for one that is gone, ViolationsUntoldError where that hides
+    violations.
     """
     made = increment(signal, arm, before, now, pace_s=pace_s)
+    if made.reading is Reading.UNTOLD:
+        raise ViolationsUntoldError(made.reason)
     if made.reading is Reading.GONE:
         raise SeriesAwayError(made.reason)
     if not made.sound:

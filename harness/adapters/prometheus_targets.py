@@ -13,10 +13,14 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True, slots=True)
 class TargetReport:
-    """`faults` are ours; `releases` are the candidate's own targets or series, which its release may have lost."""
+    """`faults` are ours; `releases` are the candidate's own targets or series, which its release may have lost.
+
+    `zeros` is what counts as 0 for want of a series, which is nobody's fault.
+    """
 
     faults: tuple[str, ...]
     releases: tuple[str, ...]
+    zeros: tuple[str, ...] = ()
 
 
 def check_targets(system: System, targets: Sequence[Mapping[str, Any]]) -> TargetReport:

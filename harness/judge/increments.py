@@ -31,6 +31,7 @@ class Reading(StrEnum):
     BACKWARD = "backward"  # the clock went back
     STALE = "stale"  # a series has no value
     GONE = "gone"  # a series is no longer exposed
+    UNTOLD = "untold"  # violations were exposed and no longer are, while units are
     MISSING = "missing"  # buckets are missing
     MALFORMED = "malformed"  # numbers that contradict each other
 
@@ -38,6 +39,7 @@ class Reading(StrEnum):
 _SOUND = frozenset({Reading.OK, Reading.FIRST, Reading.RESET, Reading.LATE})
 _MISSED = 2.5  # paces between two scrapes from which on one was missed
 _ROUNDING = 1e-6
+_BAD, _TOTAL = "bad", "total"  # uses
 _MOST = 1e18  # beyond any counter; also keeps sums finite
 
 
@@ -69,7 +71,9 @@ def increment(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame,
     A counter that fell was reset with its process: then every counter of the instance counts from 0. Where
     one that had counted before did not fall, a part was reset, or it has outgrown its old value: which of the
     two can't be told, and the interval is left out. A series that appears counts from 0 where the same instance
-    was scraped before and had others of its use: it was made since then. A gauge is read as it stands.
+    was scraped before and had others of its use, or, of violations, had units: it was made since then. Likewise
+    violations without any series are none yet, and series that a reset took away begin anew with the first to count;
+    violations that go without one are UNTOLD. A gauge is read as it stands.
     A record that is not just the next one, after a reset or of a longer interval, says why in its note.
     """
     try:
@@ -94,11 +98,9 @@ def _increment(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame
     if gauge:
         value = sum(now.values.values()) * signal.scale
         return Increment(reading=Reading.OK, record=replace(blank, value=value))
-    if before is None or _origins(now.values) - _origins(before.values):
+    if before is None or _unknown(now.values, before.values):
         return Increment(reading=Reading.FIRST, reason="counting starts with this scrape")
-    gone = before.values.keys() - now.values.keys()
-    if gone:
-        raise _Refused(Reading.GONE, f"series gone: {_name(min(gone))}")
+    _check_gone(before.values, now.values)
     rises, reading, reason = _rises(before, now)
     if rises is None:
         return Increment(reading=reading, reason=reason)
@@ -112,7 +114,7 @@ def _increment(signal: Signal, arm: Arm | None, before: Frame | None, now: Frame
 def _rises(before: Frame, now: Frame) -> tuple[Rises | None, Reading, str]:
     """Return each counter's rise, or None where a reset leaves it open; the reading, and its reason."""
     old = {key: before.values.get(key, 0.0) for key in now.values}
-    fell = {_instance(key) for key, value in now.values.items() if value < old[key]}
+    fell = _fallen(before.values, now.values)
     if not fell:
         return {key: value - old[key] for key, value in now.values.items()}, Reading.OK, ""
     torn = [key for key, value in now.values.items() if _instance(key) in fell and 0 < old[key] <= value]
@@ -125,7 +127,7 @@ def _rises(before: Frame, now: Frame) -> tuple[Rises | None, Reading, str]:
 
 
 def _events(blank: Evidence, rises: Rises) -> Evidence:
-    bad, total = (sum(rise for (use, _), rise in rises.items() if use == wanted) for wanted in ("bad", "total"))
+    bad, total = (sum(rise for (use, _), rise in rises.items() if use == wanted) for wanted in (_BAD, _TOTAL))
     if bad > total + _ROUNDING:
         raise _Refused(Reading.MALFORMED, f"{bad:g} violations of {total:g} units between two scrapes")
     return replace(blank, n=round(total), bad=min(round(bad), round(total)))
@@ -189,12 +191,39 @@ def _check_values(values: Mapping[Key, float]) -> None:
 
 
 def _origins(keys: Iterable[Key]) -> set[tuple[str, str]]:
-    """Return the uses that series serve, each with the instance that exposes them.
-
-    Each use is a query of its own, and two windows do not begin at the same moment: only within one use does a
-    scrape without a series show that the series was not there.
-    """
+    """Return the uses that series serve, each with the instance that exposes them."""
     return {(key[0], _instance(key)) for key in keys}
+
+
+def _unknown(now: Iterable[Key], before: Iterable[Key]) -> bool:
+    """Tell whether a use of an instance is new, so that its history is not known.
+
+    Each use is a query of its own, and two windows do not begin at the same moment: within one use a scrape without
+    a series shows that the series was not there. The query for violations is made after the one for units and reaches
+    further back: a scrape that has units and no violations had none.
+    """
+    known = _origins(before)
+    fresh = _origins(now) - known
+    return any(use != _BAD or (_TOTAL, instance) not in known for use, instance in fresh)
+
+
+def _check_gone(before: Mapping[Key, float], now: Mapping[Key, float]) -> None:
+    """Refuse a scrape without series that were there, unless the instance began anew and has others of the use."""
+    fell, there = _fallen(before, now), _origins(now)
+    gone = [
+        key for key in before.keys() - now.keys()
+        if _instance(key) not in fell or (key[0] != _BAD and (key[0], _instance(key)) not in there)
+    ]  # fmt: skip
+    untold = [key for key in gone if key[0] == _BAD and (_TOTAL, _instance(key)) in there]
+    if untold:
+        raise _Refused(Reading.UNTOLD, f"series gone, and no restart: {_name(min(untold))}")
+    if gone:
+        raise _Refused(Reading.GONE, f"series gone: {_name(min(gone))}")
+
+
+def _fallen(before: Mapping[Key, float], now: Mapping[Key, float]) -> set[str]:
+    """Return the instances of which a counter fell: their process began anew."""
+    return {_instance(key) for key, value in now.items() if value < before.get(key, 0.0)}
 
 
 def _instance(key: Key) -> str:

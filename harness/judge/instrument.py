@@ -57,7 +57,8 @@ class CollectedTrial:
 
     A bad report is never the release's failure. A report that is good but has a note on the candidate says that
     the candidate's targets alone are down: no pass, and after ten in a row the release's failure. A bad report
-    breaks the row, since the baseline's metrics are then not shown to be there.
+    breaks the row, since the baseline's metrics are then not shown to be there. A good report with a note on no arm
+    says what counts as 0 for want of a series; it passes, and the reason tells.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -66,11 +67,12 @@ class CollectedTrial:
         self._gone_s = _GONE_SCRAPES_S / terms.plan.time_scale
         self._gone = 0
         self._gone_since = self._gone_until = 0.0
-        self._gone_note = ""
+        self._gone_note = self._zeros = ""
 
     def observe(self, record: Evidence) -> None:
         """Take one collection's report."""
         self._reports.observe(record)
+        self._zeros = record.note if not record.bad and record.arm is None else ""
         if record.bad or record.arm is not Arm.CANDIDATE or not record.note:
             self._gone = 0
             return
@@ -95,6 +97,7 @@ class CollectedTrial:
             status, reason = self._without_candidate()
         else:
             status, reason = Status.PASS, f"the newest collection was complete; {counts}"
+            reason += f"; {self._zeros}" if self._zeros else ""
         share = 100 * seen.bad_reports / seen.reports
         return Finding(status=status, reason=reason, estimate=share, n=seen.reports)
 

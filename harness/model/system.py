@@ -110,8 +110,9 @@ class Service:
 class Signal:
     """Where one signal's numbers come from in Prometheus (the client's come from the load generator).
 
-    `bad` and `total` are selectors of counters, `histogram` a selector of a histogram (base name without
-    `_bucket`; `scale` turns its unit into seconds, or a score's into 0..1), `gauge` a selector of a gauge.
+    `bad` and `total` are selectors of counters, of which `bad` may have no series before the first violation;
+    `histogram` is one of a histogram (base name without `_bucket`; `scale` turns its unit into seconds, or a score's
+    into 0..1), `gauge` one of a gauge.
     `arm_label` names the label that holds "baseline" or "candidate"; "" for a signal of the stack.
     """
 

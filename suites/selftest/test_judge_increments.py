@@ -128,9 +128,56 @@ def test_a_value_that_no_counter_can_have_is_named(value: float, reading: Readin
 
 def test_a_series_that_is_gone_is_named():
     """The second scrape lacks it."""
-    made = between(errors(10, 3, 50), Frame(11, {key("total"): 60.0}))
+    made = between(errors(10, 3, 50), Frame(11, {key("bad"): 3.0}))
     assert (made.reading, made.sound) == (Reading.GONE, False)
-    assert "series gone: bad{" in made.reason
+    assert "series gone: total{" in made.reason
+    two = joined(errors(10, 3, 50), Frame(10, {key("total", route="b"): 4.0}))
+    assert between(two, errors(11, 3, 60)).reading is Reading.GONE
+    assert between(two, errors(11, 0, 7, instance="i:2")).reading is Reading.FIRST
+
+
+def test_violations_that_are_no_longer_told_are_no_zero():
+    """They were there, the units are, and no counter fell: nobody restarted."""
+    made = between(errors(10, 3, 50), Frame(11, {key("total"): 60.0}))
+    assert (made.reading, made.sound, made.record) == (Reading.UNTOLD, False, None)
+    assert "bad{" in made.reason
+    assert "no restart" in made.reason
+
+
+def test_after_a_restart_the_first_violation_makes_its_series_anew():
+    """Seven requests since, no error; also where the total is counted by outcome, so that a part of it is away, too."""
+    made = between(errors(10, 3, 50), Frame(11, {key("total"): 7.0}))
+    assert (made.reading, made.sound) == (Reading.RESET, True)
+    assert made.record is not None
+    assert (made.record.n, made.record.bad) == (7, 0)
+    before = joined(errors(10, 3, 50), Frame(10, {key("total", outcome="error"): 3.0}))
+    parted = between(before, Frame(11, {key("total"): 7.0}))
+    assert parted.record is not None
+    assert (parted.record.n, parted.record.bad) == (7, 0)
+
+
+def test_the_first_violation_of_an_instance_counts_where_its_units_were_seen():
+    """One bad of ten; where another instance alone was seen before, or nothing, counting starts."""
+    made = between(Frame(10, {key("total"): 50.0}), errors(11, 1, 60))
+    assert made.record is not None
+    assert (made.reading, made.record.n, made.record.bad) == (Reading.OK, 10, 1)
+    for before in ({key("total", instance="i:2"): 50.0}, {}):
+        assert between(Frame(10, before), errors(11, 1, 60)).reading is Reading.FIRST
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20)), min_size=1, max_size=30))
+def test_a_series_made_at_the_first_violation_loses_none(steps: list[tuple[int, int]]):
+    """Whenever the first one comes: what is told is what happened."""
+    bad = total = told_bad = told = 0.0
+    before = Frame(0, {key("total"): 0.0})
+    for at, (failed, fine) in enumerate(steps, start=1):
+        bad, total = bad + failed, total + failed + fine
+        now = errors(at, bad, total) if bad else Frame(at, {key("total"): total})
+        made = between(before, now)
+        assert made.record is not None
+        told_bad, told, before = told_bad + made.record.bad, told + made.record.n, now
+    assert (told_bad, told) == (bad, total)
 
 
 def test_a_series_that_appears_counts_from_nothing():

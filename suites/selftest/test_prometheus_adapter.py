@@ -30,6 +30,8 @@ class KnownPrometheus:
     targets: list[dict[str, object]] = field(default_factory=lambda: list(ALL))
     without: str = ""  # an arm whose series are gone
     frozen: bool = False
+    flawless: tuple[str, ...] = ()  # arms that have had no error, and so no series of errors
+    first_error: int = 0  # when they have their first one
     halted: str = ""  # an arm whose series end at 1002
     missed: tuple[int, ...] = ()  # scrapes that never took place
     job: str = "gateway"
@@ -55,6 +57,13 @@ class KnownPrometheus:
         }
         per_tick = {'req{outcome="error"}': 1, "req": 10}.get(query.partition("[")[0])
         arms = [arm for arm in ("baseline", "candidate") if arm != self.without]
+        if per_tick == 1:
+            late = dict.fromkeys(self.flawless, self.first_error or 10**9)
+            seen = {arm: [at for at in ticks[arm] if at >= late.get(arm, 0)] for arm in arms}
+            since = {arm: late[arm] - 1 if arm in late else 1000 for arm in arms}
+            return [
+                row({at: str(at - since[arm]) for at in seen[arm]}, arm=arm, job=self.job) for arm in arms if seen[arm]
+            ]
         if per_tick:
             return [row({at: str((at - 1000) * per_tick) for at in ticks[arm]}, arm=arm, job=self.job) for arm in arms]
         return [
@@ -216,6 +225,62 @@ def test_series_that_are_away_for_other_reasons_are_our_fault(
         setattr(known, name, value)
     report = split(metrics.collect())[1]
     assert (report.bad, report.arm) == (1, None)
+
+
+@pytest.mark.parametrize("flawless", [("candidate",), ("baseline", "candidate")])
+def test_an_arm_without_a_single_error_lacks_no_series(
+    server: tuple[KnownPrometheus, PrometheusMetrics], flawless: tuple[str, ...]
+):
+    """Client libraries make the series at the first error. After twelve collections it comes, and counts."""
+    known, metrics = server
+    known.flawless, known.first_error = flawless, 1014
+    objective = objective_of(Measure.COLLECTED, "metrics", sources=(Source.PROMETHEUS,))
+    judge = Judge([objective], plan_of(time_scale=15.0))
+    counted = dict.fromkeys(Arm, 0)
+    for at in range(1002, 1017):
+        known.now = float(at)
+        found, report = split(metrics.collect())
+        assert (report.bad, report.arm) == (0, None)
+        assert bool(report.note) == (at < 1014)
+        judge.observe([*found, report])
+        (judgement,) = judge.look(at=known.now, stage="50", final=False)
+        assert judgement.status is Status.PASS
+        assert ("none yet, for want of a series" in judgement.reason) == (at < 1014)
+        for one in found:
+            counted[one.arm or Arm.BASELINE] += one.bad if one.signal == "query.error" else 0
+    assert counted == {arm: 3 if arm in flawless else 16 for arm in Arm}
+
+
+def test_errors_that_are_no_longer_told_are_our_fault_until_they_are_told_again(
+    server: tuple[KnownPrometheus, PrometheusMetrics],
+):
+    """Nothing was restarted: no zero, and not the release's failure. What was missed is counted afterwards."""
+    known, metrics = server
+    known.now = 1040.0
+    split(metrics.collect())
+    sound, bad = known.answer, []
+
+    def untold(path: str, query: str) -> bytes:
+        """Leave the candidate's errors out of the scrapes from 1041 on."""
+        told = json.loads(sound(path, query))
+        for one in told["data"].get("result", []) if query.startswith('req{outcome="error"}') else []:
+            if one["metric"]["arm"] == "candidate":
+                one["values"] = [value for value in one["values"] if value[0] <= 1040]
+        return json.dumps(told).encode()
+
+    known.answer = untold
+    for at in (1043, 1060, 1079):
+        known.now = float(at)
+        report = split(metrics.collect())[1]
+        assert (report.bad, report.arm) == (1, None)
+        assert "series gone, and no restart" in report.note
+    known.answer = sound
+    for at in (1080, 1081):
+        known.now = float(at)
+        found, report = split(metrics.collect())
+        bad += [r.bad for r in found if r.arm is Arm.CANDIDATE and r.signal == "query.error"]
+    assert report.bad == 0
+    assert sum(bad) == 41
 
 
 def test_a_candidates_series_that_come_twice_are_our_fault(server: tuple[KnownPrometheus, PrometheusMetrics]):

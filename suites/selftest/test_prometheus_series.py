@@ -140,8 +140,9 @@ def test_a_series_that_goes_away_is_named():
 @pytest.mark.parametrize(
     "answers, fault",
     [
-        ({"bad": [], "total": [row({1.0: "1"})]}, "no series bad"),
-        ({"bad": [row({1.0: "1"}, arm="baseline")], "total": [row({1.0: "1"})]}, "no series bad"),
+        ({"bad": [], "total": []}, "no series bad"),
+        ({"bad": [row({1.0: "1"})], "total": []}, "no series total"),
+        ({"bad": [row({1.0: "1"})], "total": [row({1.0: "1"}, arm="baseline")]}, "no series total"),
         ({"bad": [row({1.0: "1"})], "total": [row({1.0: "1"}), row({1.0: "1"}, instance="i:2")]}, "2 instances"),
         ({"bad": [row({1.0: "1"}), row({1.0: "2"})], "total": [row({1.0: "1"})]}, "came twice"),
     ],
@@ -151,6 +152,34 @@ def test_missing_and_double_series_are_faults_and_yield_no_frame(answers: dict, 
     series = read_frames(ERRORS, answers, C)
     assert any(fault in text for text in series.faults)
     assert not series.frames
+
+
+@pytest.mark.parametrize("bad", [[], [row({1.0: "7", 2.0: "9"}, arm="baseline")]])
+def test_violations_without_a_series_are_none_yet(bad: list[dict[str, object]]):
+    """A client library makes the series at the first error; the other arm may have had one."""
+    answers = {"total": [row({1.0: "10", 2.0: "30"})], "bad": bad}
+    series = read_frames(ERRORS, answers, C)
+    assert (series.faults, series.unviolated) == ([], True)
+    first, second = records(ERRORS, answers)
+    assert first is None
+    assert second is not None
+    assert (second.n, second.bad) == (20, 0)
+
+
+def test_the_very_first_violation_of_an_arm_is_counted():
+    """Three errors in the scrape that first has the series; scrapes from before the units' window count nothing."""
+    _, second, third = records(
+        ERRORS, {"total": [row({1.0: "10", 2.0: "30", 3.0: "40"})], "bad": [row({2.0: "3", 3.0: "4"})]}
+    )
+    assert second is not None
+    assert third is not None
+    assert [(r.n, r.bad) for r in (second, third)] == [(20, 3), (10, 1)]
+    (early, late) = records(
+        ERRORS, {"total": [row({3.0: "40", 4.0: "50"})], "bad": [row({t: str(t) for t in (1, 2, 3, 4)})]}
+    )
+    assert early is None
+    assert late is not None
+    assert (late.n, late.bad) == (10, 1)
 
 
 def test_the_newest_scrape_waits_until_all_answers_hold_it():
