@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import calibrate, data, flags, gate, rollout, runs
+from harness.cli import calibrate, data, flags, gate, rollout, rules, runs
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
 from harness.paths import cache_root
@@ -48,6 +48,7 @@ runs.register(app)
 calibrate.register(app)
 data.register(app)
 flags.register(app)
+rules.register(app)
 
 
 class _Interrupts:

@@ -57,7 +57,8 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
         faiss.omp_set_num_threads(workers)
     store = Store(env.whole("FAISS_DIMENSION", 384, least=1, most=65536), Path(env.text("FAISS_DIR")))
     _load_at_start(store, env)
-    instruments = new_instruments(env.text("FAISS_ARM", "none"), env.text("FAISS_VERSION", "none"))
+    folder = Path(env.text("FAISS_DIR"))
+    instruments = new_instruments(env.text("FAISS_ARM", "none"), env.text("FAISS_VERSION", "none"), folder)
     return (
         create_app(store, instruments),
         env.text("FAISS_HOST", "127.0.0.1"),

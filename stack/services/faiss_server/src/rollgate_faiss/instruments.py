@@ -1,6 +1,8 @@
 """The server's metrics."""
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -29,8 +31,8 @@ class Instruments:
         self.requests.labels(route=route, outcome=outcome, **self.labels).inc()
 
 
-def new_instruments(arm: str, version: str) -> Instruments:
-    """Create the metrics; every counter exists at zero from the start."""
+def new_instruments(arm: str, version: str, folder: Path) -> Instruments:
+    """Create the metrics; every counter exists at zero from the start. `folder` is where the index is kept."""
     labels = {"arm": arm, "version": version}
     registry = new_registry(labels)
     names = tuple(labels)
@@ -38,6 +40,7 @@ def new_instruments(arm: str, version: str) -> Instruments:
     for route in ROUTES:
         for outcome in OUTCOMES:
             requests.labels(route=route, outcome=outcome, **labels)
+    _volume(folder, labels, registry)
     return Instruments(
         registry=registry,
         search_s=Histogram(
@@ -55,3 +58,20 @@ def new_instruments(arm: str, version: str) -> Instruments:
         documents=Gauge("faiss_documents", "Documents in the index.", names, registry=registry).labels(**labels),
         labels=labels,
     )
+
+
+def _volume(folder: Path, labels: dict[str, str], registry: CollectorRegistry) -> None:
+    """Show the volume that the index is on: NaN while the folder cannot be reached."""
+
+    def asked(*, free: bool) -> float:
+        there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        try:
+            usage = shutil.disk_usage(there)
+        except OSError:
+            return float("nan")
+        return float(usage.free if free else usage.total)
+
+    size = Gauge("faiss_volume_size_bytes", "Size of the index's volume.", tuple(labels), registry=registry)
+    avail = Gauge("faiss_volume_avail_bytes", "Bytes free on the index's volume.", tuple(labels), registry=registry)
+    size.labels(**labels).set_function(lambda: asked(free=False))
+    avail.labels(**labels).set_function(lambda: asked(free=True))

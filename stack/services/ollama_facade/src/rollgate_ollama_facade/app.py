@@ -2,10 +2,13 @@
 
 import json
 import logging
+import resource
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -34,7 +37,8 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
     """Return the application, its host and its port.
 
     OLLAMA_HOST ("host:port") is Ollama's own setting; OLLAMA_MODEL_FILE names the GGUF file,
-    OLLAMA_MODEL_NAME the name it is served under.
+    OLLAMA_MODEL_NAME the name it is served under. OLLAMA_MEMORY_LIMIT_BYTES is what the process may take, 0 for
+    no limit; it is shown, not enforced.
     """
     host, _, port = env.text("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")
     if not host or not port.isdigit():
@@ -49,7 +53,8 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
         )
     except (OSError, RuntimeError) as error:
         raise SettingError(f"the model in OLLAMA_MODEL_FILE cannot be loaded: {error}") from None
-    return create_app(engine, env.text("OLLAMA_MODEL_NAME", "rollgate-tiny")), host, int(port)
+    limit = env.whole("OLLAMA_MEMORY_LIMIT_BYTES", 0, most=2**60)
+    return create_app(engine, env.text("OLLAMA_MODEL_NAME", "rollgate-tiny"), limit), host, int(port)
 
 
 def _required(name: str) -> Any:  # noqa: ANN401 (never returns)
@@ -57,9 +62,9 @@ def _required(name: str) -> Any:  # noqa: ANN401 (never returns)
 
 
 class Instruments:
-    """The facade's metrics."""
+    """The facade's metrics, under the names of the Ollama exporter where it has them."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, limit_bytes: int) -> None:
         """Create the counters at zero."""
         self.registry: CollectorRegistry = new_registry({})
         self.requests = Counter("ollama_requests", "Requests by outcome.", ("route", "outcome"), registry=self.registry)
@@ -78,11 +83,26 @@ class Instruments:
         Counter("ollama_model_loads", "Models loaded.", ("model",), registry=self.registry).labels(model).inc()
         loaded = Gauge("ollama_loaded_models", "Models in memory.", registry=self.registry)
         loaded.set(1)
+        Gauge("ollama_up", "1 while the server answers.", registry=self.registry).set(1)
+        limit = Gauge("ollama_memory_limit_bytes", "What the server may take; 0: no limit.", registry=self.registry)
+        limit.set(limit_bytes)
+        used = Gauge("ollama_memory_bytes", "Resident memory of the server.", registry=self.registry)
+        used.set_function(resident_bytes)
 
 
-def create_app(engine: Engine, name: str) -> Starlette:
+def resident_bytes() -> float:
+    """Return this process's resident memory; its peak where the machine does not tell the present one."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return float(peak if sys.platform == "darwin" else peak * 1024)
+    return float(pages * resource.getpagesize())
+
+
+def create_app(engine: Engine, name: str, memory_limit_bytes: int = 0) -> Starlette:
     """Return the application over a loaded engine."""
-    server = _Server(engine, name)
+    server = _Server(engine, name, memory_limit_bytes)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001 (Starlette's signature)
@@ -108,10 +128,10 @@ def create_app(engine: Engine, name: str) -> Starlette:
 class _Server:
     """The handlers, over one engine with one model."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, memory_limit_bytes: int) -> None:
         self._engine = engine
         self._name = name if ":" in name else f"{name}:latest"
-        self._instruments = Instruments(self._name)
+        self._instruments = Instruments(self._name, memory_limit_bytes)
 
     async def version(self, request: Request) -> Response:  # noqa: ARG002 (Starlette's signature)
         return JSONResponse({"version": VERSION})

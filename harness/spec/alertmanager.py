@@ -1,0 +1,89 @@
+"""alertmanager.yml in, routes, receivers and inhibitions with their lines out."""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from harness.model.errors import SpecError
+from harness.planning.rules.routing import Inhibition, Match, Route, Routing
+from harness.spec.document import Document, Key, read_document
+
+_MATCHER = re.compile(r"""^\s*"?(?P<label>[a-zA-Z_]\w*)"?\s*(?P<op>=~|!~|!=|=)\s*(?P<value>.*?)\s*$""")
+_ADDRESSES = ("url", "api_url", "webhook_url")
+
+
+def load_routing(path: Path) -> Routing:
+    """Read the file. Raises SpecError with file, line and mend; what amtool alone knows is left to it."""
+    document = read_document(path)
+    data = cast("dict[str, Any]", document.data)
+    if not isinstance(data.get("route"), dict):
+        raise document.problem(
+            ("route",), "missing, expected the route of all alerts", mend="add `route: {receiver: ...}`"
+        )
+    receivers: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for index, item in enumerate(_list(document, ("receivers",))):
+        name = str(item.get("name", ""))
+        receivers[name] = (document.where(("receivers", index)), tuple(_addresses(item)))
+    inhibitions = [
+        Inhibition(
+            _matches(document, ("inhibit_rules", i, "source_matchers")),
+            _matches(document, ("inhibit_rules", i, "target_matchers")),
+            tuple(str(label) for label in item.get("equal", [])),
+            document.where(("inhibit_rules", i)),
+        )
+        for i, item in enumerate(_list(document, ("inhibit_rules",)))
+    ]
+    return Routing(_route(document, ("route",), ""), receivers, tuple(inhibitions))
+
+
+def _route(document: Document, at: Key, inherited: str) -> Route:
+    data = cast("dict[str, Any]", _at(document, at))
+    receiver = str(data.get("receiver", inherited))
+    routes = [_route(document, (*at, "routes", i), receiver) for i in range(len(_list(document, (*at, "routes"))))]
+    matches = _matches(document, (*at, "matchers"))
+    return Route(receiver, matches, document.where(at), tuple(routes), bool(data.get("continue", False)))
+
+
+def _matches(document: Document, at: Key) -> tuple[Match, ...]:
+    found: list[Match] = []
+    raw = _at(document, at)
+    items = cast("list[object]", raw) if isinstance(raw, list) else []
+    for index, text in enumerate(items):
+        match = _MATCHER.match(str(text))
+        if match is None:
+            mend = 'write label="value", with one of = != =~ !~'
+            raise document.problem((*at, index), f"found `{text}`, expected a matcher", mend=mend)
+        found.append(Match(match["label"], match["op"], match["value"].strip('"')))
+    return tuple(found)
+
+
+def _at(document: Document, at: Key) -> object:
+    value: Any = document.data
+    for key in at:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _list(document: Document, at: Key) -> list[dict[str, Any]]:
+    value = _at(document, at)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in cast("list[object]", value)):
+        raise SpecError(
+            "expected a list of mappings", where=document.where(at), key=str(at[-1]), mend="write `- key: ...`"
+        )
+    return cast("list[dict[str, Any]]", value)
+
+
+def _addresses(receiver: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for configs in receiver.values():
+        if isinstance(configs, list):
+            for config in cast("list[Any]", configs):
+                if isinstance(config, dict):
+                    entries = cast("dict[str, Any]", config)
+                    found += [str(entries[key]) for key in _ADDRESSES if key in entries]
+    return found
