@@ -212,15 +212,22 @@ class Driver:
             self._apply(rollout.Resumed(at=at, elapsed_s=elapsed, asks=self._asks()))
             self._left = None
 
-    def _elsewhere(self) -> str:
-        """Say who else moved traffic or the flag since the last move; "" where nobody did, or nobody answers."""
-        with suppress(EnvironmentProblem):
-            share = self.state.share
-            limit, flag = self.parts.router.read().limit, self._flag()
-            found = limit / _BASIS if limit != round(share * _BASIS) else flag
-            if found not in {None, share}:
-                return f"somebody else moved traffic: {found:g} % was found, {share:g} % was left"
+    def _elsewhere(self, intent: float | None = None) -> str:
+        """Say who else moved traffic or the flag since the last move; "" where nobody did, or nobody answers.
+
+        `intent` is the share of an open move that another process began.
+        """
+        share = self.state.share
+        known = {share, share if intent is None else intent, None}
+        for read in (self._limit, self._flag):
+            with suppress(EnvironmentProblem):
+                if (found := read()) not in known:
+                    return f"somebody else moved traffic: {found:g} % was found, {share:g} % was left"
         return ""
+
+    def _limit(self) -> float:
+        """Return the router's limit in percent."""
+        return self.parts.router.read().limit / _BASIS
 
     def _asks(self) -> bool:
         return self.parts.hooks is not None and self.parts.hooks.asks
@@ -308,7 +315,7 @@ class Driver:
             known = "outcome" if left.intent == move.share else "reconciled"
             self._write(known, {**what, "ok": True, "found": True}, move, digest)
             return self._moved(move, before)
-        if left is None and move.share > before and (elsewhere := self._elsewhere()):
+        if move.share > self.state.base and (elsewhere := self._elsewhere(left.intent if left else None)):
             return rollout.MoveFailed(at=self._now(), reason=elsewhere)
         if move.share > before and (refused := self._refused(move.share)):
             return rollout.MoveFailed(at=self._now(), reason=refused)
@@ -429,6 +436,8 @@ class Driver:
         try:
             for attempt in self._attempts():
                 with attempt:
+                    if attempt.retry_state.attempt_number > 1:  # another driver may have taken over meanwhile
+                        self.parts.journal.append("retry", {"action": "settle", "to": self.state.share})
                     self.parts.router.settle(round(self.state.share * _BASIS))
         except EnvironmentProblem as error:
             return f"the share could not be made to stay: {error}"

@@ -120,6 +120,13 @@ class HearsNobody(Driver):
         pass
 
 
+class LooksNowhere(Driver):
+    """Planted: where the router is meanwhile is not asked."""
+
+    def _elsewhere(self, intent: float | None = None) -> str:  # noqa: ARG002
+        return ""
+
+
 PLANTED: dict[str, tuple[type[Driver], type[SimulatedRouter], set[Rule]]] = {
     "acts before its intent": (ActsFirst, SimulatedRouter, {Rule.INTENT}),
     "lease not taken up by the next process": (ForgetsTheLease, SimulatedRouter, {Rule.LEASE, Rule.TRUTH}),
@@ -129,6 +136,7 @@ PLANTED: dict[str, tuple[type[Driver], type[SimulatedRouter], set[Rule]]] = {
     "weight never read back": (Driver, ReadsNothingBack, {Rule.OUTCOME}),
     "a stage is skipped": (SkipsAStage, SimulatedRouter, {Rule.LADDER}),
     "orders are not heard": (HearsNobody, SimulatedRouter, {Rule.ABORT}),
+    "a hand on the router is not seen": (LooksNowhere, SimulatedRouter, {Rule.HAND}),
 }
 
 

@@ -41,6 +41,7 @@ class Rule(StrEnum):
     ENDS = "once faults cease, one more process brings the rollout to its end"
     SOUND = "no defect of the driver comes to light as an unexpected error"
     CHAIN = "the journal's chain is whole"
+    HAND = "before each step up the router is asked, and it is where it was left"
     ASKED = "no stage begins before its hook allows it, unless an operator says so"
     TOLD = "what a hook is told is in the journal before it, one fact under one id"
     PARENTS = "no raise is begun above what the flags above are worth at that moment"
@@ -65,6 +66,7 @@ class Rules:
     unheard_looks: int = 0
     confirmed_at: float = 0.0
     ordered_to: float | None = None
+    found: set[float] = field(default_factory=set[float])
     ladder: list[float] = field(default_factory=list[float])
     permitted: float | None = None
     allowed: set[str] = field(default_factory=set[str])
@@ -92,6 +94,10 @@ class Rules:
         self.hold(Rule.FENCED, process.number >= self.newest, f"life {process.number} after life {self.newest}")
         self.hold(Rule.OVER, not self.over or way_back, f"{share:g} % after the end")
         self.hold(Rule.ABORT, not self.aborted or share <= base, f"{share:g} % after an abort")
+
+    def read(self, share: float | None) -> None:
+        """Take note of what a driver found the router at, None for no answer: then it may go on."""
+        self.found = {self.confirmed if share is None else share}
 
     def settles(self, process: "Process") -> None:
         """Check that a share which is to stay belongs to a rollout that ends."""
@@ -134,6 +140,10 @@ class Rules:
             step = bisect.bisect_right(self.ladder, self.confirmed + _NEAR)
             self.hold(Rule.LADDER, share <= self.ladder[step] + _NEAR, f"{self.confirmed:g} to {share:g} %")
             self._baked(share)
+            known = bool(self.found) and self.found <= {self.confirmed, self.bound}
+            self.hold(
+                Rule.HAND, known, f"intent {share:g} after {self.found or 'no look'}, {self.confirmed:g} was left"
+            )
             self._asked(share)
             self.hold(Rule.PARENTS, self.permitted == share, f"{share:g} %, {self.permitted} was permitted")
             self.permitted = None
@@ -194,7 +204,7 @@ class Rules:
         again = share == self.confirmed and share > self.world.truth.base and not self.resumed
         self.hold(Rule.OUTCOME, not again, f"{share:g} % a second time")
         self.confirmed = self.bound = share
-        self.intent, self.resumed = None, False
+        self.intent, self.resumed, self.found = None, False, set()
         self.confirmed_at, self.ordered_to = self.world.elapsed, None
 
     def ordered(self, entries: Sequence[Entry]) -> None:

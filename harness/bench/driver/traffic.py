@@ -57,8 +57,10 @@ class SimulatedRouter:
         world = self._world
         world.call(self._process, "reading the router")
         if world.away() or world.weather.strikes(Fault.UNREAD):
+            world.rules.read(None)
             raise EnvironmentProblem("the router does not answer")
         traffic = world.traffic
+        world.rules.read(traffic.limit / _BASIS)
         return RouterState(
             limit=traffic.limit,
             lease_held=traffic.held(world.elapsed),
