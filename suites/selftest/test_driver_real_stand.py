@@ -8,11 +8,13 @@ from doubles import SimulatedClock
 from test_driver_resume import Fuse, Mortal, World, ends, fresh, killed_while_baking, live, steps
 
 from harness.adapters.evidence_files import EvidenceFiles
+from harness.bench.driver.world import World as SimulatedWorld
 from harness.model.errors import EnvironmentProblem, LostLeaseError
 from harness.model.evidence import Evidence, Kind, Source, Unit
 from harness.model.status import Cause, Decision
 from harness.planning.resume import left_by
 from harness.planning.rollout import Phase, State
+from harness.run.driver import Driver
 
 pytestmark = pytest.mark.selftest
 
@@ -184,3 +186,15 @@ class Late(SimulatedClock):
 
     def sleep(self, seconds: float) -> None:
         self.at += seconds + 0.5
+
+
+def test_a_persons_interrupt_ends_the_bench_and_not_only_a_simulated_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a world's driver runs: it comes out; a simulated one stays inside."""
+
+    def interrupted(self: Driver) -> State:
+        del self
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Driver, "ramp", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SimulatedWorld(1).run()

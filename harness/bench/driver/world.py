@@ -181,6 +181,8 @@ class World:
                 driver.resume(left)
             driver.ramp()
         except KeyboardInterrupt:
+            if not process.interrupted:  # a person's, at the bench
+                raise
             self.say("interrupted")
         state = driver.state
         if state.phase is not Phase.DONE:
