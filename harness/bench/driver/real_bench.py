@@ -138,9 +138,10 @@ def _races(where: Place, echo: Echo) -> Shown:
     lines = [
         "## Two drivers at once",
         "",
-        "Two processes of one feature, let go together. A takeover: one is frozen until its lease has lapsed, another",
-        "goes on, the first is thawed (without the lock that refuses the second on one machine: the fencing token and",
-        "the evidence are what is shown).",
+        "Two processes of one feature, let go together. Where both moved, they took turns: the second found the first",
+        "ended, and its entries follow the other's. A takeover: one is frozen until its lease has lapsed, another goes",
+        "on, the first is thawed (without the lock that refuses the second on one machine: what is shown are the",
+        "fencing token and the evidence).",
         "",
         "| race | times |",
         "|---|---|",
