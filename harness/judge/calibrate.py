@@ -50,8 +50,9 @@ class Calibrator:
                     trial.observe(record)
 
     def gap(self) -> None:
-        """Note that time passed unseen, as between two runs: neighbours across it are none."""
+        """Note that time passed unseen, as between two runs: neighbours across it are none. What is open is closed."""
         for _, _, trial in self._trials:
+            trial.flush()
             _judged(trial).noise.gap()
 
     @property

@@ -164,10 +164,9 @@ def compared(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
 def measured(objectives: Sequence[Objective], plan: StagePlan, chunks: Sequence[Sequence[Evidence]]) -> Calibrator:
     """Return what the chunks' records show of the arms' noise."""
     calibrator = Calibrator(compared(objectives), plan)
-    for number, records in enumerate(chunks):
-        if number:
-            calibrator.gap()
+    for records in chunks:
         calibrator.observe(records)
+        calibrator.gap()
     return calibrator
 
 
