@@ -77,7 +77,7 @@ NONE = {"100": 0.0, "+Inf": 0.0}
         (None, errors(10, 1.1e18, 2), ERRORS, Reading.MALFORMED, "1.1e+18 in bad{instance=i:1}"),
         (None, errors(10, 0, 1e18), ERRORS, Reading.FIRST, "counting starts with this scrape"),
         (TWO, Frame(11, {key("total", instance="i:1"): 60.0, key("total", instance="i:2"): 60.0}), ERRORS,
-         Reading.GONE, "series gone: bad{instance=i:1}"),
+         Reading.UNTOLD, "series gone, and no restart: bad{instance=i:1}"),
         (errors(10, 3, 50), errors(13, 3, 50), ERRORS, Reading.LATE, "3.0 s between two scrapes, 1 s is usual"),
         (errors(10, 3, 50), errors(12, 3, 50), ERRORS, Reading.OK, ""),
         (TWO, joined(errors(11, 0, 0), Frame(11, {key("bad", instance="i:2"): 0.0, key("total", instance="i:2"): 1.0})),
