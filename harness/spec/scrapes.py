@@ -51,6 +51,10 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text)
+
+
 def _scrape(path: Path) -> Scrape:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -74,7 +78,7 @@ def _series(line: str, kinds: dict[str, str], path: Path, number: int) -> Record
     if match is None or value is None:
         mend = "record it again: rollgate rules record"
         raise SpecError("found no series, expected name{labels} value", where=f"{shown(path)}:{number}", mend=mend)
-    labels = {key: re.sub(r"\\(.)", r"\1", text) for key, text in _LABEL.findall(match["labels"])}
+    labels = {key: _unescaped(text) for key, text in _LABEL.findall(match["labels"])}
     return Recorded(frozenset({**labels, "__name__": match["name"]}.items()), value, kinds.get(match["name"], ""))
 
 

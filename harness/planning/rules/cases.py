@@ -123,6 +123,7 @@ def proof_of(rule: Rule, subject: Subject, pace: Pace, mutants: Sequence[Mutant]
     solver = Solver(subject)
     decided, undecided = solver.solve()
     if not decided:
+        solver.complain()
         raise NotSteadyError("no series were found that make it fire")
     solver.fit_decoys(decided)
     runs = list(_runs(decided, subject))

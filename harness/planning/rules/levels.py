@@ -113,6 +113,11 @@ class Solver:
         done += self._absences()
         return sorted(done, key=lambda d: d.place), [node.op_start for node in waiting]
 
+    def complain(self) -> None:
+        """Raise NotSteadyError with the reason why the rule cannot be computed at all, where there is one."""
+        for base in self._bases[:1]:
+            self.fires(base)
+
     def _first_bases(self) -> Iterator[dict[Labels, float | None]]:
         recorded: dict[Labels, float | None] = {a.labels: a.recorded for a in self.subject.atoms if a.bound is None}
         buckets = [a for a in self.subject.atoms if a.bound is not None]

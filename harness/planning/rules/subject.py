@@ -61,10 +61,12 @@ def subject_of(rule: Rule, records: Mapping[str, Sequence[Rule]], catalogue: Cat
     looked_at = list(_reached(tree, records, recorded, 0))
     kinds = _kinds([tree, *(node for made in recorded.values() for node, _ in made)])
     grouped = _grouped([tree, *(node for made in recorded.values() for node, _ in made)])
-    atoms = _buckets(_chosen(looked_at, catalogue, grouped), catalogue, looked_at)
+    filters = [s for s in selectors(tree) if s.name in recorded]
+    common = {**dict.fromkeys(grouped, "a"), **_shared([*looked_at, *filters])}
+    atoms = _buckets(_chosen(looked_at, catalogue, common), catalogue, looked_at)
     real = {atom.labels for atom in atoms}
     ghosts: dict[frozenset[Labels], tuple[Atom, ...]] = {}
-    for made in _ghosts(looked_at, atoms):
+    for made in _ghosts([*looked_at, *filters], atoms):
         ghost = tuple(d for d in _buckets(made, catalogue, looked_at) if d.labels not in real)
         if ghost:
             ghosts.setdefault(frozenset(d.labels for d in ghost), ghost)
@@ -115,15 +117,15 @@ def _grouped(trees: Iterable[Node]) -> list[str]:
     return list(found)
 
 
-def _chosen(looked_at: Sequence[Selector], catalogue: Catalogue, grouped: Sequence[str]) -> list[Atom]:
+def _chosen(looked_at: Sequence[Selector], catalogue: Catalogue, common: Mapping[str, str]) -> list[Atom]:
     atoms: dict[Labels, Atom] = {}
-    common = {**dict.fromkeys(grouped, "a"), **_shared(looked_at)}
+    pinned = frozenset(common.items())
     for selector in sorted(looked_at, key=lambda s: -len(s.matchers)):
         for wanted in _wanted(selector, looked_at):
             if any(wanted(dict(a.labels)) for a in atoms.values()):
                 continue
             pool = [r for r in catalogue.find(selector) if wanted(dict(r.labels))]
-            best = max(pool, key=lambda r: _overlap(r.labels, atoms), default=None)
+            best = max(pool, key=lambda r: (len(r.labels & pinned), _overlap(r.labels, atoms)), default=None)
             if best is not None:
                 atoms[best.labels] = Atom(best.labels, finite(best.value))
             elif made := _made(selector, wanted, common, catalogue):
@@ -221,19 +223,34 @@ def other_value(matcher: Matcher) -> str:
 def _ghosts(looked_at: Sequence[Selector], atoms: Sequence[Atom]) -> Iterator[list[Atom]]:
     """Yield decoys: what a matcher keeps out, with whatever that may be joined with; then the one series alone."""
     for selector in looked_at:
-        real = next((a for a in atoms if matches(selector, dict(a.labels))), None)
+        filtering = not any(a.name == selector.name for a in atoms)  # what a recording rule makes has its labels
+        real = next((a for a in atoms if matches(selector, _as(a.labels, selector.name, filtering=filtering))), None)
         if real is None:
             continue
         for matcher in selector.matchers:
             if matcher.label in {"__name__", "le"}:
                 continue
-            values = alternatives(matcher) if matcher.op == "!~" else [matcher.value] if matcher.op == "!=" else []
+            values = _kept_out(matcher)
             held = dict(real.labels).get(matcher.label)
             companions = [a for a in atoms if dict(a.labels).get(matcher.label) == held]
-            for value in values or [other_value(matcher)]:
+            for value in values:
                 pairs = [[real, other] for other in companions if other is not real][:_PARTNERS]
                 for group in (companions, *pairs, [real]):
                     yield [Atom(changed(a.labels, matcher.label, value), a.recorded, a.labels) for a in group]
+
+
+def _as(labels: Labels, name: str, *, filtering: bool) -> dict[str, str]:
+    return {**dict(labels), "__name__": name} if filtering else dict(labels)
+
+
+def _kept_out(matcher: Matcher) -> list[str]:
+    """Return values that a matcher keeps out; none where it keeps out nothing."""
+    if matcher.op == "!~":
+        return alternatives(matcher)
+    try:
+        return [matcher.value if matcher.op == "!=" else other_value(matcher)]
+    except NotSteadyError:
+        return []
 
 
 def _buckets(chosen: Sequence[Atom], catalogue: Catalogue, looked_at: Sequence[Selector]) -> list[Atom]:
