@@ -11,7 +11,6 @@ from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, Rollout
 from harness.spec.scores import check_comparator, check_part, check_source
 
 _BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
-_ALL = 100.0  # percent
 _CLOSE = 1e-6  # looks: what rounding may do to a quotient of two decimals
 _UNITS = {
     ("ratio", "number"): "%",
@@ -59,10 +58,9 @@ def check_bound(
 ) -> Iterator[SpecError]:
     """A latency threshold must be a bucket bound with one above it: a count between bounds would be a guess.
 
-    A score's lies within its scale.
+    A score's lies within its scale, and a ratio's between none and all.
     """
-    if objective.measure == "score":
-        yield from check_part(document, key, objective, threshold)
+    yield from check_part(document, key, objective, threshold)
     if objective.measure != "quantile" or objective.against != "number":
         return
     bounds = system.traffic.latency_bounds_ms
@@ -102,10 +100,6 @@ def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[
             (*at, "unit"),
             f"found `{objective.unit}`, expected `{unit}` for a {objective.measure} against a {objective.against}",
             mend=f'write `unit: "{unit}"` and the threshold in it',
-        )
-    if objective.measure == "ratio" and (objective.threshold or 0) > _ALL:
-        yield document.problem(
-            (*at, "threshold"), f"found {objective.threshold:g}, expected percent: 0 to 100", mend="correct the value"
         )
 
 

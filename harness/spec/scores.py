@@ -10,6 +10,7 @@ from harness.spec.schema import ObjectivesFile, ObjectiveSpec, ScenariosFile, Sy
 _OWN = ("error", "latency", "latency.fine", "service")  # what the load writes of every scenario
 _COLLECTORS = ("client", "prometheus")
 _ALL = 100.0  # percent
+_PARTS = {"ratio": "all units", "score": "the scale"}
 
 
 def check_scores(
@@ -61,11 +62,13 @@ def check_comparator(document: Document, at: Key, objective: ObjectiveSpec) -> I
 
 
 def check_part(document: Document, key: Key, objective: ObjectiveSpec, threshold: float) -> Iterator[SpecError]:
-    """A number that no mean can miss, or none can reach, holds nothing; so does a margin of the whole scale."""
-    if objective.against == "number" and objective.unit == "%" and (threshold == 0 or threshold >= _ALL):
-        expected = "more than 0 and less than 100: percent of the scale"
+    """A share or a mean that no number can miss, or none can reach, holds nothing; so does a margin of all there is."""
+    if objective.measure not in _PARTS or threshold < 0:
+        return
+    if objective.against == "number" and objective.unit == "%" and not 0 < threshold / _ALL < 1:
+        expected = f"more than 0 and less than 100: percent of {_PARTS[objective.measure]}"
     elif objective.against == "baseline" and objective.unit == "points" and threshold >= _ALL:
-        expected = "less than 100: points of the scale"
+        expected = f"less than 100: points of {_PARTS[objective.measure]}"
     else:
         return
     yield document.problem(key, f"found {threshold:g}, expected {expected}", mend="correct the value")

@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from harness import spec
+from harness.judge import Judge
 from harness.model.calibration import Calibration, Dispersion
 from harness.model.errors import SpecError
 from harness.model.plan import OnInconclusive, RollbackOn, StagePlan
@@ -117,6 +118,20 @@ PLAN_MISTAKES = {
         "every guardrail",
         "drop one",
     ),
+    "a margin of all there is": (
+        "margins: {} ",
+        "margins: {minimal.vs_errors: 100} ",
+        "vs_errors",
+        "less than 1",
+        "corr",
+    ),
+    "a number that none reach": (
+        "margins: {} ",
+        "margins: {minimal.error_rate: 0} ",
+        "error_rate",
+        "than 0",
+        "correct",
+    ),
     "looks without end": ("look_s: 0.5", "look_s: 1.0e-300", "look_s", "greater than or equal to 0.05", "correct"),
 }
 
@@ -151,6 +166,26 @@ def test_a_policy_changes_what_it_names_and_nothing_else(folder: Path):
     assert spec.apply_policy(folder / "policy.yaml", system, plan) == plan
 
 
+JUDGED = ["minimal.error_rate", "minimal.vs_errors", "minimal.vs_quality", "minimal.latency_p95"]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+@pytest.mark.parametrize("value", ["0", "1.0e-323", "1.0e-9", "99.999999", "100", "1.0e+300"])
+def test_whatever_threshold_is_called_sound_can_be_judged(name: str, value: str, folder: Path):
+    """In objectives.yaml and as a plan's margin: either a clear error, or a judge that takes it."""
+    path = folder / "objectives.yaml"
+    kept = path.read_text()
+    head, tail = kept.split(f"\n  {name}:", 1)
+    as_objective = head + f"\n  {name}:" + re.sub("threshold: [0-9.]+", f"threshold: {value}", tail, count=1)
+    for text, margins in ((as_objective, "{}"), (kept, f"{{{name}: {value}}}")):
+        path.write_text(text)
+        edit(folder / "rollout.yaml", "margins: {} ", f"margins: {margins} ")
+        if not spec.validate(folder):
+            system = spec.load_system(folder)
+            for plan in system.plans:
+                Judge(system.objectives, plan)
+
+
 def test_a_policys_margins_are_laid_over_the_plans_own(folder: Path):
     """A margin that the policy does not name stays the plan's."""
     edit(folder / "rollout.yaml", "margins: {} ", "margins: {minimal.vs_wrong: 4, minimal.vs_errors: 3} ")
@@ -167,6 +202,27 @@ POLICY_MISTAKES = {
     "an interval of broken looks": ("interval_s: 2", "interval_s: 1.7", "interval_s", "multiple of look_s", "2"),
     "an unknown margin": ("{minimal.vs_errors: 1,", "{minimal.errors: 1,", "margins", "expected one of the", "minimal"),
     "a margin below 0": ("{minimal.vs_errors: 1,", "{minimal.vs_errors: -1,", "vs_errors", "0 or more", "correct"),
+    "a margin of all there is": (
+        "{minimal.vs_errors: 1,",
+        "{minimal.vs_errors: 100,",
+        "vs_errors",
+        "less than 1",
+        "corr",
+    ),
+    "a number that all reach": (
+        "{minimal.vs_errors: 1,",
+        "{minimal.error_rate: 100,",
+        "error_rate",
+        "than 100",
+        "corr",
+    ),
+    "a number that none reach": (
+        "{minimal.vs_errors: 1,",
+        "{minimal.error_rate: 0,",
+        "error_rate",
+        "than 0",
+        "correct",
+    ),
     "a margin between two bounds": ("p95: 100}", "p95: 101}", "latency_p95", "latency_bounds_ms", "101"),
     "an unknown weight": ("{minimal.vs_errors: 3}", "{minimal.errors: 3}", "weights", "one of the obj", "minimal"),
     "a weight below 0": ("{minimal.vs_errors: 3}", "{minimal.vs_errors: -3}", "vs_errors", "found -3", "correct"),
