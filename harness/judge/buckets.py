@@ -74,6 +74,12 @@ class Buckets:
         part = (level * self.n - before) / inside if inside else 1.0
         return low * (high / low) ** min(max(part, 0.0), 1.0)
 
+    def around(self, value: float) -> tuple[float, float]:
+        """Return the edges of the bucket that a quantile lies in; the first one begins at half its end."""
+        index = min(bisect_left(self.bounds, value * (1 - _ROUNDING)), len(self.bounds) - 1)
+        high = self.bounds[index]
+        return self.bounds[index - 1] if index else high / 2, high
+
     def bracket(self, level: float, error: float) -> tuple[float | None, float | None]:
         """Return bounds (low, high) of the true quantile, each wrong with chance `error`; None if not shown.
 

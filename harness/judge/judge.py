@@ -11,7 +11,7 @@ from harness.judge.finding import UNJUDGED_STAGES, Finding, Look, Terms, Trial
 from harness.judge.gating import Gating, gating
 from harness.judge.growth import GrowthTrial
 from harness.judge.instrument import CollectedTrial, Instrument
-from harness.judge.latency import FinestLatencyTrial
+from harness.judge.latency import FinestLatencyTrial, LatencyTrial
 from harness.judge.number import NumberTrial
 from harness.judge.pool import Pool, Seat
 from harness.judge.quality import QualityTrial
@@ -30,6 +30,7 @@ _COMPARISONS = frozenset({Measure.RATIO, Measure.QUANTILE})  # where the arms' n
 # The instruments' reports on themselves, and whose measurements they vouch for, whoever hands them in.
 _REPORTS = {"load": Source.CLIENT, "metrics": Source.PROMETHEUS}
 _FROZEN_S, _FROZEN_LOOKS, _FROZEN_SCRAPES_S, _FROZEN_DUE = 15.0, 10, 60.0, 60.0  # see Judge._frozen
+_WHOLE = 100.0  # percent of traffic
 _LEAST_ALPHA = 1e-300  # of one trial: a weight next to nothing must not make it 0
 _RECOVERY = 5  # good reports in a row before an instrument found faulty is trusted again
 
@@ -149,6 +150,9 @@ class Judge:
 
     def _judgement(self, seat: Seat, look: Look, trial: Trial) -> Judgement:
         finding = self._trusted(seat, look, self._pool.named(seat, trial.find(look)))
+        if finding.status is Status.PASS and self._behind(seat, trial, look):
+            reason = f"nothing was seen of stage {look.stage} yet; before it: {finding.reason}"
+            finding = replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         objective = seat.terms.objective
         return Judgement(
             id=objective.id,
@@ -187,8 +191,12 @@ class Judge:
             reason = f"a clock is wrong: evidence is dated {early:.0f} s after this look; it said: {finding.reason}"
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         instrument = self._instruments.get(seat.source)
-        if instrument is None or seat.terms.objective.measure is Measure.COLLECTED:
-            return finding
+        if instrument is not None and seat.terms.objective.measure is not Measure.COLLECTED:
+            return self._vouched(seat, look, finding, instrument)
+        return finding
+
+    def _vouched(self, seat: Seat, look: Look, finding: Finding, instrument: Instrument) -> Finding:
+        """Return what is left of a finding by what its instrument says of itself."""
         if instrument.faulty(look):
             reason = f"{instrument.name} is not to be trusted: {instrument.note}; it said: {finding.reason}"
             return replace(finding, status=Status.ERROR, reason=reason, needed=None)
@@ -206,6 +214,21 @@ class Judge:
             reason = f"{instrument.name} saw nothing of {silent}; before that: {finding.reason}"
             return replace(finding, status=Status.INCONCLUSIVE, reason=reason)
         return finding
+
+    def _behind(self, seat: Seat, trial: Trial, look: Look) -> bool:
+        """Tell whether a pass would rest on earlier stages alone.
+
+        Of a comparison nothing is to be seen where no traffic is left to the baseline.
+        """
+        objective = seat.terms.objective
+        if look.stage in UNJUDGED_STAGES or (objective.stages and look.stage not in objective.stages):
+            return False
+        served = {stage.id: min(stage.share, _WHOLE - self._plan.holdout) for stage in self._plan.stages}
+        if objective.against is Against.BASELINE and served.get(look.stage, 0.0) >= _WHOLE:
+            return False
+        trial = trial.judged if isinstance(trial, FinestLatencyTrial) else trial
+        staged = isinstance(trial, NumberTrial | RatioTrial | LatencyTrial | QualityTrial)
+        return staged and not trial.stages.reached(look.stage)
 
     def _frozen(self, seat: Seat, look: Look) -> str:
         """Return which arm a source saw too long ago to pass on, and for how long not; "" for none.

@@ -2,13 +2,15 @@
 
 import math
 
-from harness.judge.bets import Counts, PastRate
+from harness.judge.bets import Counts, PastRate, Within
 from harness.judge.buckets import Buckets
 from harness.judge.difference import LatencyDifference, Noise, nearest_bound
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing, of
+from harness.judge.newest import SHOWN, NewestStage, StageProof
 from harness.judge.pairing import Intervals
-from harness.judge.ratio import NewestStage, Standardised
+from harness.judge.ratio import more_to_reach
 from harness.judge.restarts import RestartedExcess
+from harness.judge.standardised import Standardised
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.plan import RollbackOn
 from harness.model.status import Status
@@ -30,8 +32,10 @@ class LatencyTrial:
     within 1 + margin. Every interval has the same weight n_c n_b / (n_c + n_b) in both arms, so that latency
     which drifts on both is the same mixture in both. The bounds of the two quantiles, each at `confidence`, are
     put together as the limits of two independent estimates (Zou and Donner 2008): their distances add in squares.
+    What a bucket hides is no chance: it is added as it is, so that buckets wider than the margin never pass.
     The newest stage alone must not speak against it: there the candidate is not above each interval's T both more
-    often than its quantile allows and by more than the margin grants over the baseline.
+    often than its quantile allows and by more than the margin grants over the baseline, and that it is not brings an
+    e-value of 3 of its own.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -54,7 +58,9 @@ class LatencyTrial:
         self._candidate, self._baseline = Buckets(), Buckets()
         self._excess = RestartedExcess(restarts)
         self._n = 0
-        self._beyond, self._newest = Standardised(), NewestStage()
+        self._beyond, self.stages = Standardised(), NewestStage(terms.plan)
+        self._within = Within()
+        self._newest = StageProof(self._within)
         self._granted = 0.0
         self._last_threshold = 0.0
 
@@ -101,21 +107,23 @@ class LatencyTrial:
         past = self._past_b.quantile(self._level) if self._past_b.n >= self._enough else None
         if past is None:
             return
-        if self._newest.enter(candidate.stage):
+        if self.stages.enter(candidate.stage):
             self._excess.begin()
             self.difference.begin()
+            self._newest = StageProof(self._within)
         self.difference.update(candidate, baseline, self._past_b)
         bounds = candidate.bounds
-        if past * self._ratio > bounds[-1]:
-            return
-        there = nearest_bound(bounds, past * self._ratio)
+        there = nearest_bound(bounds, past * self._ratio)  # the last one where the margin lies beyond it
         over_c, over_b = sum(candidate.counts[there + 1 :]), sum(baseline.counts[there + 1 :])
         n = self._past_b.n + 1
         p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
         margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
-        self._newest.seen.add(counts)
-        self._excess.update(counts, p_b=p_b, past_c=self._past_c.towards(p_b), margin=margin, phi=phi)
+        past_c = self._past_c.towards(p_b)
+        self._excess.update(counts, p_b=p_b, past_c=past_c, margin=margin, phi=phi)
+        self._within.update(counts, p_b=p_b, past_c=past_c, margin=margin, phi=phi)
+        if candidate.stage == self.stages.name:
+            self._newest.add(counts, p_b=p_b, past_c=past_c, margin=margin, phi=phi)
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
         self._granted = margin
@@ -135,7 +143,7 @@ class LatencyTrial:
             estimate=estimate,
             interval=(100 * (lowest - 1), 100 * (highest - 1)) if highest is not None else None,
             n=self._n,
-            needed=self._needed(estimate, highest) if status is Status.INCONCLUSIVE else None,
+            needed=self._needed(candidate, baseline, highest) if status is Status.INCONCLUSIVE else None,
         )
 
     def _ratio_bounds(self, candidate: float | None, baseline: float | None) -> tuple[float, float | None]:
@@ -145,12 +153,14 @@ class LatencyTrial:
         error = 1 - self._terms.confidence
         low_c, high_c = self._candidate.bracket(self._level, error)
         low_b, high_b = self._baseline.bracket(self._level, error)
-        ratio = math.log(candidate / baseline)
+        (under_c, over_c), (under_b, over_b) = self._candidate.around(candidate), self._baseline.around(baseline)
         lowest, highest = 0.0, None
         if low_c and high_b:
-            lowest = math.exp(ratio - math.hypot(math.log(low_c / candidate), math.log(high_b / baseline)))
+            apart = math.hypot(_beyond(under_c, low_c), _beyond(high_b, over_b))
+            lowest = under_c / over_b * math.exp(-apart)
         if high_c and low_b:
-            highest = math.exp(ratio + math.hypot(math.log(high_c / candidate), math.log(low_b / baseline)))
+            apart = math.hypot(_beyond(high_c, over_c), _beyond(under_b, low_b))
+            highest = over_c / under_b * math.exp(apart)
         return lowest, highest
 
     def _decide(self, candidate: float | None, baseline: float | None, highest: float | None) -> tuple[Status, str]:
@@ -170,21 +180,42 @@ class LatencyTrial:
             now = self._newest.seen
             if now.bad_c > (1 - self._level) * now.n_c and now.difference > self._granted:
                 late = (
-                    f"but in stage {self._newest.name} alone {of(now.bad_c, now.n_c)} against {of(now.bad_b, now.n_b)}"
+                    f"but in stage {self.stages.name} alone {of(now.bad_c, now.n_c)} against {of(now.bad_b, now.n_b)}"
                 )
                 return Status.INCONCLUSIVE, f"{seen}: within {margin:g} % over all, {late}"
+            if not self._newest.shown:
+                still = f"not yet in stage {self.stages.name} alone"
+                return Status.INCONCLUSIVE, f"{seen}: within {margin:g} % over all, {still}"
             return Status.PASS, f"{seen}: shown at most {100 * (highest - 1):+.0f} %, within {margin:g} %"
-        shown = f"at most {100 * (highest - 1):+.0f} % is shown" if highest else "too few requests for a bound"
-        return Status.INCONCLUSIVE, f"{seen}: {shown}, the margin is {margin:g} %"
+        return Status.INCONCLUSIVE, f"{seen}: {self._open(candidate, baseline, highest)}, the margin is {margin:g} %"
 
-    def _needed(self, estimate: float | None, highest: float | None) -> int | None:
-        """Return the requests to come if the ratio's bound shrinks with the root of their number."""
-        n = self._n
-        if estimate is None or highest is None or 1 + estimate / 100 >= self._ratio:
+    def _open(self, candidate: float | None, baseline: float | None, highest: float | None) -> str:
+        """Return why nothing is shown yet, in words."""
+        if self._excess.peak >= -math.log(self._terms.alpha):
+            return f"beyond the margin, for which {self._terms.gating.mode} does not roll back"
+        if candidate is None or baseline is None:
+            return "a quantile lies beyond the last bucket"
+        if self._coarse(candidate, baseline):
+            return "the buckets are too coarse to show more"
+        return f"at most {100 * (highest - 1):+.0f} % is shown" if highest else "too few requests for a bound"
+
+    def _coarse(self, candidate: float, baseline: float) -> bool:
+        """Tell whether the buckets that the quantiles lie in are wider apart than the margin."""
+        return self._candidate.around(candidate)[1] > self._ratio * _SLACK * self._baseline.around(baseline)[0]
+
+    def _needed(self, candidate: float | None, baseline: float | None, highest: float | None) -> int | None:
+        """Return the requests to come if the ratio's bound shrinks with the root of their number; None if none would.
+
+        Once the bound is within, they are those that the newest stage still wants.
+        """
+        if candidate is None or baseline is None or highest is None or self._coarse(candidate, baseline):
             return None
-        centre = math.log(1 + estimate / 100)
-        shrink = (math.log(highest) - centre) / (math.log(self._ratio) - centre)
-        return max(1, math.ceil(n * (shrink * shrink - 1)))
+        if highest <= self._ratio * _SLACK:
+            seen = self._newest.seen
+            return more_to_reach(self._newest.log_e, SHOWN, seen.n_c + seen.n_b)
+        centre = math.log(self._candidate.around(candidate)[1] / self._baseline.around(baseline)[0])
+        room = math.log(self._ratio) - centre
+        return max(1, math.ceil(self._n * (((math.log(highest) - centre) / room) ** 2 - 1))) if room > 0 else None
 
 
 class FinestLatencyTrial:
@@ -214,6 +245,11 @@ class FinestLatencyTrial:
     def find(self, look: Look) -> Finding:
         """Judge the finer of the two that came."""
         return self.judged.find(look)
+
+
+def _beyond(far: float, near: float) -> float:
+    """Return how far `far` lies beyond `near`, as a logarithm; 0 where it does not."""
+    return max(0.0, math.log(far / near))
 
 
 def _ms(seconds: float | None) -> str:

@@ -5,28 +5,48 @@ import math
 from harness.judge.binomial import log_evidence_above, log_evidence_below, lower_bound, needed_to_pass, upper_bound
 from harness.judge.buckets import Buckets
 from harness.judge.finding import Finding, Look, Terms, missing, of, percent
+from harness.judge.newest import SHOWN, NewestStage
+from harness.judge.restarts import EXCESS, Restarts
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.objective import Measure
+from harness.model.plan import StagePlan
 from harness.model.status import Status
+
+_NONE = -700.0  # a log e-value that is next to nothing
+_STAGE_CONFIDENCE = 1 - math.exp(-SHOWN)
+_EXCUSE = 0.9  # the confidence at which a baseline that misses a number, too, takes the blame from the release
 
 
 class _Tally:
-    """Units and violations of one arm: over all judged stages, and over the newest one."""
+    """Units and violations of one arm: over all judged stages, over the newest one, and since each began."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: StagePlan) -> None:
         self.bad = self.n = self.stage_bad = self.stage_n = 0
-        self.stage = ""
+        self.stages = NewestStage(plan)
+        self.peak = -math.inf
+        self._restarts = Restarts(len(plan.stages) - 1, EXCESS)
+        self._since = [(0, 0)]  # what had been counted when the first stage began, and each later one
 
     def add(self, stage: str, bad: int, n: int) -> None:
-        if stage != self.stage:
-            self.stage, self.stage_bad, self.stage_n = stage, 0, 0
+        if self.stages.enter(stage):
+            self.stage_bad = self.stage_n = 0
+            if self._restarts.left(len(self._since)):
+                self._since.append((self.bad, self.n))
         self.bad += bad
         self.n += n
-        self.stage_bad += bad
-        self.stage_n += n
+        if stage == self.stages.name:
+            self.stage_bad += bad
+            self.stage_n += n
 
-    def violates(self, limit: float) -> bool:
-        return self.bad > limit * self.n or self.stage_bad > limit * self.stage_n
+    def weigh(self, limit: float) -> None:
+        """Look at the evidence that the share lies above `limit`: from the start, and anew with each stage."""
+        logs = [log_evidence_above(self.bad - bad, self.n - n, limit) for bad, n in self._since]
+        self.peak = max(self.peak, self._restarts.average([max(value, _NONE) for value in logs]))
+
+    def violates(self, limit: float, confidence: float) -> bool:
+        """Tell whether the share is shown to be above `limit`, over all or in the newest stage."""
+        stage, whole = (self.stage_bad, self.stage_n), (self.bad, self.n)
+        return any(lower_bound(bad, n, confidence) > limit for bad, n in (stage, whole))
 
 
 class NumberTrial:
@@ -34,19 +54,24 @@ class NumberTrial:
 
     A quantile is a share too: "p95 <= T" is "at most 5 % take longer than T", counted at the bucket bound T.
     Used: both arms' records of judged stages (not warm-up, smoke, transitions). Fails when the anytime-valid
-    evidence that the candidate's share lies above the limit reaches 1/alpha of this trial; passes when that of
-    its lying below reaches 1 / (1 - confidence) and the newest stage alone is not shown to be above it. The
-    bounds shown are the exact ones at this look. When the baseline looks as bad over the same stages, or over the
-    newest of them, a failure says nothing about the release and becomes an error.
+    evidence that the candidate's share lies above the limit, gathered from the start and anew in each stage, reached
+    1/alpha of this trial; passes when that of its lying below reaches 1 / (1 - confidence), and the newest stage
+    alone does not lie above it and brings an e-value of 3 of its own. The bounds shown are the exact ones at this
+    look. When the baseline is shown to miss the limit, too, over the same stages or over the newest of them, a
+    failure says nothing about the release and becomes an error.
     """
 
     def __init__(self, terms: Terms) -> None:
         """Raise ValueError for a unit or a comparator that the measure has no meaning for."""
         self._terms = terms
         self._limit, self._bound_s = _limit(terms)
-        self._arms = {arm: _Tally() for arm in Arm}
+        self._arms = {arm: _Tally(terms.plan) for arm in Arm}
         self._latencies = Buckets()
-        self._peak = dict.fromkeys(Arm, -math.inf)
+
+    @property
+    def stages(self) -> NewestStage:
+        """Which stages the candidate was seen in."""
+        return self._arms[Arm.CANDIDATE].stages
 
     def observe(self, record: Evidence) -> None:
         """Count one interval of one arm."""
@@ -63,8 +88,7 @@ class NumberTrial:
                 self._latencies.add(record)
         tally = self._arms[record.arm]
         tally.add(record.stage, bad, record.n)
-        evidence = log_evidence_above(tally.bad, tally.n, self._limit)
-        self._peak[record.arm] = max(self._peak[record.arm], evidence)
+        tally.weigh(self._limit)
 
     def settle(self) -> None:
         """Nothing waits for the end of a batch."""
@@ -77,8 +101,11 @@ class NumberTrial:
         confidence = self._terms.confidence
         status, reason = self._decide(candidate, baseline)
         needed = None
-        if status is Status.INCONCLUSIVE and not self._proven(candidate):
-            needed = needed_to_pass(candidate.bad, candidate.n, self._limit, confidence)
+        if status is Status.INCONCLUSIVE:
+            counted, wanted = (candidate.bad, candidate.n), confidence
+            if self._proven(candidate):
+                counted, wanted = (candidate.stage_bad, candidate.stage_n), _STAGE_CONFIDENCE
+            needed = needed_to_pass(*counted, self._limit, wanted)
             reason += f"; about {needed} more requests of the candidate would settle it" if needed else ""
         estimate, interval = self._estimate(candidate)
         return Finding(status=status, reason=reason, estimate=estimate, interval=interval, n=candidate.n, needed=needed)
@@ -102,18 +129,21 @@ class NumberTrial:
         seen = f"candidate {of(candidate.bad, candidate.n)} {what}, limit {percent(self._limit)}"
         alarm = -math.log(self._terms.alpha)
         both = f"{seen}; the baseline misses it too: {of(baseline.bad, baseline.n)}"
-        if self._peak[Arm.CANDIDATE] >= alarm:
-            if baseline.n and baseline.violates(self._limit):
+        if candidate.peak >= alarm:
+            if baseline.violates(self._limit, _EXCUSE):
                 return Status.ERROR, f"{both}: the machine or the stack, not the release"
             return Status.FAIL, f"{seen}: above it beyond chance; baseline {of(baseline.bad, baseline.n)}"
-        if self._peak[Arm.BASELINE] >= alarm and candidate.violates(self._limit):
+        over = candidate.bad > self._limit * candidate.n or candidate.stage_bad > self._limit * candidate.stage_n
+        if baseline.peak >= alarm and over:
             return Status.ERROR, f"{both}: the machine or the stack, not the release"
         high = upper_bound(candidate.bad, candidate.n, self._terms.confidence)
         bound = f"at most {percent(high)} at {100 * self._terms.confidence:g} % confidence"
         if self._proven(candidate):
             now, n = candidate.stage_bad, candidate.stage_n
-            if lower_bound(now, n, self._terms.confidence) > self._limit:
+            if now > self._limit * n:
                 return Status.INCONCLUSIVE, f"{seen}: {bound}, but the newest stage alone is above it: {of(now, n)}"
+            if log_evidence_below(now, n, self._limit) < SHOWN:
+                return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet in the newest stage alone: {of(now, n)}"
             return Status.PASS, f"{seen}: {bound}"
         return Status.INCONCLUSIVE, f"{seen}: {bound}, not yet proven to be within the limit"
 

@@ -1,11 +1,12 @@
 """Objectives on bounded scores: answer quality, similarity, toxicity."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.judge.finding import WARMUP, Finding, Look, Terms, missing
+from harness.judge.newest import SHOWN, NewestStage
 from harness.judge.pairing import Pairing
 from harness.judge.ratio import more_to_reach
 from harness.judge.restarts import EXCESS, Restarts
@@ -25,7 +26,8 @@ class QualityTrial:
     Scores lie in [0, 1]. A record is a gauge, one score for its interval (the mean of several is one, too), or a
     histogram of scores, each known by the bucket that it lies in: bounds rise within (0, 1], the first bucket
     begins at 0. What lies above 1 is no score: of the candidate it counts as the worst one, for an answer that hides
-    its score must not be better off than one that shows it; of the baseline it is an error. The threshold is in "%"
+    its score must not be better off than one that shows it; of the baseline it may have been any score, and an error
+    only where most of them are unreadable. The threshold is in "%"
     of the whole scale against a number and in "points" of it against the baseline. With `>=` or `>` a high score is
     good, else a low one.
 
@@ -63,8 +65,9 @@ class QualityTrial:
         self._pairs = Pairing()
         self._arms = {arm: _Sum() for arm in Arm}
         self._newest = {arm: _Sum() for arm in Arm}  # of the newest stage alone
-        self._stage = ""
-        self._unread, self._why = 0, ""
+        self.stages = NewestStage(terms.plan)
+        self._alone: MeanBets | None = None  # the newest stage's scores against the baseline's past
+        self._unread, self._why = dict.fromkeys(Arm, 0), dict.fromkeys(Arm, "")
         self._shape: tuple[Kind, tuple[float, ...]] | None = None
 
     def observe(self, record: Evidence) -> None:
@@ -90,6 +93,11 @@ class QualityTrial:
 
     def _begin(self) -> None:
         """Bet anew: a stage follows another."""
+        baseline = self._arms[Arm.BASELINE]
+        self._newest = {arm: _Sum() for arm in Arm}
+        edge = baseline.mean + self._edge
+        usable = self._paired and baseline.n and 0 < edge < 1
+        self._alone = MeanBets(alpha=1 - self._terms.confidence, points=np.array([edge])) if usable else None
         if self._restarts.left(1 + len(self._later)):
             kind = DifferenceBets if self._paired else MeanBets
             self._later.append(kind(alpha=1 - self._terms.confidence, points=np.array([self._edge])))
@@ -100,15 +108,16 @@ class QualityTrial:
         self._peak = max(self._peak, worth)
 
     def _count(self, record: Evidence, scores: Scores) -> None:
-        if _beyond(record):
-            self._unread, self._why = self._unread + _beyond(record), self._why or record.note
-        if record.stage != self._stage:
-            if self._stage:
-                self._begin()
-            self._stage, self._newest = record.stage, {arm: _Sum() for arm in Arm}
+        if _beyond(record) and record.arm is not None:
+            self._unread[record.arm] += _beyond(record)
+            self._why[record.arm] = self._why[record.arm] or (f" ({record.note})" if record.note else "")
+        if self.stages.enter(record.stage):
+            self._begin()
         if record.arm is not None:
-            self._arms[record.arm].add(scores)
-            self._newest[record.arm].add(scores)
+            shown = scores if record.arm is Arm.CANDIDATE or not _beyond(record) else self._read(_shown(record))
+            self._arms[record.arm].add(shown)
+            if record.stage == self.stages.name:
+                self._newest[record.arm].add(shown)
 
     def _pair(self, baseline: Evidence | None, candidate: Evidence | None) -> None:
         if baseline and candidate:
@@ -119,6 +128,8 @@ class QualityTrial:
                 for bets in (self._difference, *self._later):
                     if isinstance(bets, DifferenceBets):
                         bets.update(scores_c, scores_b)
+                if self._alone is not None and candidate.stage == self.stages.name:
+                    self._alone.update(scores_c)
                 self._weigh()
         elif baseline:
             self._difference.learn(self._read(baseline))
@@ -133,9 +144,6 @@ class QualityTrial:
         else:
             msg = f"{record.signal}: a score is a gauge or a histogram, found {record.kind}"
             raise ValueError(msg)
-        if _beyond(record) and record.arm is not Arm.CANDIDATE:
-            msg = record.note or f"{record.signal}: a score outside 0 to 1"
-            raise ValueError(msg)
         if low.min() < 0 or high.max() > 1 + _SLACK:
             msg = f"{record.signal}: a score outside 0 to 1"
             raise ValueError(msg)
@@ -148,7 +156,8 @@ class QualityTrial:
             raise ValueError(msg)
         self._shape = record.kind, record.bounds
         worst = 0.0 if self._side.high_is_good else 1.0
-        low, high = np.append(low, worst), np.append(np.minimum(high, 1.0), worst)
+        ends = (worst, worst) if record.arm is Arm.CANDIDATE else (0.0, 1.0)
+        low, high = np.append(low, ends[0]), np.append(np.minimum(high, 1.0), ends[1])
         return self._side.scores(low, high, np.append(counts, float(_beyond(record))))
 
     def settle(self) -> None:
@@ -166,8 +175,8 @@ class QualityTrial:
         status, reason = self._decide(candidate, baseline)
         needed = None
         if status is Status.INCONCLUSIVE:
-            proof = float(self._capital.above[self._at])
-            needed = more_to_reach(proof, -math.log(1 - self._terms.confidence), math.ceil(candidate.n))
+            proof, wanted = float(self._capital.above[self._at]), -math.log(1 - self._terms.confidence)
+            needed = more_to_reach(proof, wanted, math.ceil(candidate.n))
             reason += f"; about {needed} more scores of the candidate would settle it" if needed else ""
         low, high = self._side.ends(*self._capital.interval(1 - self._terms.confidence))
         value = float(self._difference.difference) if self._paired else candidate.mean
@@ -184,9 +193,12 @@ class QualityTrial:
         side, threshold = self._side, self._terms.threshold
         seen = f"candidate's mean score {_mean(side, candidate)}"
         limit = f"limit {threshold:g} %"
-        if self._unread:
-            why = f" ({self._why})" if self._why else ""
-            seen += f", {self._unread} of them unreadable and taken as the worst{why}"
+        if self._unread[Arm.CANDIDATE]:
+            why = self._why[Arm.CANDIDATE]
+            seen += f", {self._unread[Arm.CANDIDATE]} of them unreadable and taken as the worst{why}"
+        if self._unread[Arm.BASELINE] > baseline.n:
+            most = f"{self._unread[Arm.BASELINE]} answers of the baseline cannot be read{self._why[Arm.BASELINE]}"
+            return Status.ERROR, f"{seen}; {most}, more than can: the measurement, not the release"
         if self._paired:
             gap = 100 * side.back(float(self._difference.difference))
             seen += f" against the baseline's {_mean(side, baseline)} in the same intervals, {gap:+.2f} points"
@@ -196,18 +208,26 @@ class QualityTrial:
             if not self._paired and baseline.n and baseline.mean < self._edge:
                 both = f"the baseline misses it too, {_mean(side, baseline)}"
                 return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"
-            if self._unread and not baseline.n:
+            if self._unread[Arm.CANDIDATE] and not baseline.n:
                 return Status.ERROR, f"{seen}, {limit}; no score of the baseline shows that there should be one"
             return Status.FAIL, f"{seen}: beyond the {limit}, beyond chance"
         if float(self._capital.above[self._at]) >= -math.log(1 - self._terms.confidence):
             late = self._late()
             if late:
-                return (
-                    Status.INCONCLUSIVE,
-                    f"{seen}: within the {limit} over all, but {late} in stage {self._stage} alone",
-                )
+                alone = f"{late} in stage {self.stages.name} alone"
+                return Status.INCONCLUSIVE, f"{seen}: within the {limit} over all, but {alone}"
+            if not self._shown():
+                return Status.INCONCLUSIVE, f"{seen}: within the {limit} over all, not yet in stage {self.stages.name}"
             return Status.PASS, f"{seen}: shown within the {limit}"
         return Status.INCONCLUSIVE, f"{seen}: neither shown within nor beyond the {limit}"
+
+    def _shown(self) -> bool:
+        """Tell whether the newest stage alone brings enough to pass; the first one has brought all that there is."""
+        if not self._later:
+            return True
+        own = [float(self._later[-1].capital.above[0])]
+        own += [float(self._alone.capital.above[0])] if self._alone is not None else []
+        return max(own) >= SHOWN
 
     def _late(self) -> str:
         """Return how the newest stage alone looks beyond the threshold; "" where it does not."""
@@ -268,6 +288,11 @@ class _Side:
 def _beyond(record: Evidence) -> int:
     """Return how many of a histogram's scores lie above its last bound."""
     return record.counts[-1] if record.kind is Kind.HISTOGRAM and record.counts else 0
+
+
+def _shown(record: Evidence) -> Evidence:
+    """Return a histogram without what lies above its last bound."""
+    return replace(record, n=record.n - _beyond(record), counts=(*record.counts[:-1], 0))
 
 
 def _mean(side: _Side, scores: _Sum) -> str:

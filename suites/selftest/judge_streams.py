@@ -289,4 +289,5 @@ def verdict_on(
     for _, batch in groupby(records, key=lambda record: record.start_s):
         judge.observe(list(batch))
     at = max((record.end_s for record in records), default=0.0)
-    return judge.look(at=at, stage="50", final=final)[0]
+    stage = max(((record.start_s, record.stage) for record in records if record.stage), default=(0.0, "50"))[1]
+    return judge.look(at=at, stage=stage, final=final)[0]

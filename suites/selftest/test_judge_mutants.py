@@ -390,6 +390,7 @@ def test_a_shares_difference_is_bet_on_as_the_run_gates(mode: RollbackOn):
     assert noise.level.intervals == 20
 
 
+FINER = np.geomspace(0.004, 0.4, 61)
 FINE = np.array([0.005, 0.01, 0.014, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2])
 
 
@@ -559,10 +560,16 @@ class _ByHand:
         self.c, self.b = self.candidate.quantile(0.9), self.baseline.quantile(0.9)
         (low_c, high_c), (low_b, high_b) = (arm.bracket(0.9, 0.01) for arm in (self.candidate, self.baseline))
         self.low = self.high = None
+        bounds = np.array([past.bounds[0] / 2, *past.bounds])
+        (left_c, right_c), (left_b, right_b) = (
+            (bounds[np.searchsorted(bounds, q * (1 - 1e-6)) - 1], bounds[np.searchsorted(bounds, q * (1 - 1e-6))])
+            for q in (self.c, self.b)
+        )
+        self.coarse = right_c / left_b
         if low_c and high_b:
-            self.low = self.c / self.b * math.exp(-math.hypot(math.log(self.c / low_c), math.log(high_b / self.b)))
+            self.low = left_c / right_b * math.exp(-math.hypot(math.log(left_c / low_c), math.log(high_b / right_b)))
         if high_c and low_b:
-            self.high = self.c / self.b * math.exp(math.hypot(math.log(high_c / self.c), math.log(self.b / low_b)))
+            self.high = right_c / left_b * math.exp(math.hypot(math.log(high_c / right_c), math.log(left_b / low_b)))
 
     @property
     def words(self) -> str:
@@ -586,14 +593,27 @@ def _is_told(found: Finding, hand: _ByHand) -> None:
 @pytest.mark.parametrize("g", [0.0, 0.3])
 def test_an_open_latency_is_told_with_its_bounds_and_what_it_still_needs(g: float):
     """Neither within nor beyond: the bound of the ratio shrinks, as logarithms do, with the root of the requests."""
-    warmup, pairs = _rollout(1.15, rounds=14)
+    warmup, pairs = _rollout(1.3, rounds=14, bounds=FINER)
     found, hand = _latency_trial(warmup, pairs, calibrated=g > 0), _ByHand(warmup, pairs, g)
     _is_told(found, hand)
     assert hand.low is not None
     shown = f"at most {100 * (hand.high - 1):+.0f} % is shown, the margin is 50 %"
     assert (found.status, found.reason) == (Status.INCONCLUSIVE, f"{hand.words}: {shown}")
-    now, wanted = math.log(hand.high * hand.b / hand.c), math.log(1.5 * hand.b / hand.c)
+    now, wanted = math.log(hand.high / hand.coarse), math.log(1.5 / hand.coarse)
     assert found.needed == math.ceil(hand.n * ((now / wanted) ** 2 - 1))
+
+
+def test_buckets_wider_than_the_margin_never_pass_and_say_so():
+    """Twice 25 to 50 ms: however many requests, one may be nearly twice the other."""
+    wide = np.array([0.025, 0.05, 0.1])
+    warmup = [latencies("q.latency", B, -5.0, [0.04] * 300 + [0.08] * 9, wide, stage="warmup")]
+    pairs = [(latencies("q.latency", C, at, [0.048] * 900, wide), latencies("q.latency", B, at, [0.026] * 900, wide))
+             for at in range(9)]  # fmt: skip
+    for margin, passes in ((90, False), (101, True)):
+        found = _latency_trial(warmup, pairs, threshold=margin)
+        assert (found.status is Status.PASS) is passes, found.reason
+        assert ("the buckets are too coarse to show more" in found.reason) is not passes
+        assert found.needed is None
 
 
 def test_a_latency_beyond_its_margin_has_no_number_of_requests_that_would_settle_it():
@@ -674,15 +694,18 @@ def test_a_latencys_threshold_wants_fifty_requests_or_two_in_the_tail(quantile: 
     assert "above each interval's threshold" not in _latency_trial(others, pairs, objective=objective).reason
 
 
-def test_a_threshold_beyond_the_last_bound_is_not_bet_on():
-    """The past p90 at 70 to 100 ms, the last bound at 100; without a past quantile, neither."""
+def test_a_threshold_beyond_the_last_bound_is_the_last_bound():
+    """The past p90 at 70 to 100 ms, the last bound at 100; without a past quantile there is none."""
     bounds = np.array([0.01, 0.07, 0.1])
     pairs = [(latencies("q.latency", C, 0.0, [0.09] * 25, bounds), latencies("q.latency", B, 0.0, [0.08] * 40, bounds))]
-    for seconds in ([0.08] * 300, [0.5] * 300):
-        warmup = [latencies("q.latency", B, -5.0, seconds, bounds, stage="warmup")]
-        assert "threshold" not in _latency_trial(warmup, pairs).reason
-    quick = [latencies("q.latency", B, -5.0, [0.03] * 300, bounds, stage="warmup")]
-    assert "the newest 100 ms" in _latency_trial(quick, pairs).reason
+    for seconds in (0.08, 0.03, 0.5):
+        warmup = [latencies("q.latency", B, -5.0, [seconds] * 300, bounds, stage="warmup")]
+        assert ("the newest 100 ms" in _latency_trial(warmup, pairs).reason) is (seconds < 0.1)
+    usual = [0.02] * 34 + [0.08] * 6
+    warmup = [latencies("q.latency", B, -5.0, usual * 8, bounds, stage="warmup")]
+    slow = [(latencies("q.latency", C, at, [0.3] * 25, bounds), latencies("q.latency", B, at, usual, bounds))
+            for at in range(20)]  # fmt: skip
+    assert _latency_trial(warmup, slow).status is Status.FAIL
 
 
 def test_pairs_of_intervals_of_which_one_is_empty_count_for_nothing():
@@ -753,17 +776,17 @@ def test_a_latency_whose_ratio_has_no_lower_bound_is_shown_from_nothing():
 
 def test_a_latency_at_its_margin_by_rounding_passes_and_just_beyond_it_needs_one_request_more():
     """A billionth is allowed; a ten-millionth is not. A margin just under the estimate is never proven."""
-    warmup, pairs = _rollout(0.9, rounds=30)
+    warmup, pairs = _rollout(0.9, rounds=30, bounds=FINER)
     hand = _ByHand(warmup, pairs)
     margin = 100 * (hand.high - 1)
     assert _latency_trial(warmup, pairs, threshold=margin - 5e-8).status is Status.PASS
     beyond = _latency_trial(warmup, pairs, threshold=margin - 1e-5)
     assert (beyond.status, beyond.needed) == (Status.INCONCLUSIVE, 1)
-    warmup, pairs = _rollout(1.3, rounds=30)
-    estimate = 100 * (_ByHand(warmup, pairs).c / _ByHand(warmup, pairs).b - 1)
-    assert estimate > 5
-    assert _latency_trial(warmup, pairs, threshold=estimate - 1e-3).needed is None
-    assert _latency_trial(warmup, pairs, threshold=estimate + 1e-3).needed is not None
+    warmup, pairs = _rollout(1.3, rounds=30, bounds=FINER)
+    apart = 100 * (_ByHand(warmup, pairs).coarse - 1)
+    assert apart > 5
+    assert _latency_trial(warmup, pairs, threshold=apart - 1e-3).needed is None
+    assert _latency_trial(warmup, pairs, threshold=apart + 1e-3).needed is not None
 
 
 @pytest.mark.parametrize("slow, newest", [(583, "14 ms"), (600, "70 ms")])
@@ -806,32 +829,46 @@ def test_a_latency_that_is_slow_in_the_newest_stage_alone_is_held_in_words(over:
     last = (latencies("q.latency", C, 0.0, [0.19] * over + [0.01] * (40 - over), FINE),
             latencies("q.latency", B, 0.0, [0.01] * 40, FINE))  # fmt: skip
     found = _latency_trial(warmup, [*pairs, *_with_stage([last], "100")])
-    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
-    seen = f"{of(over, 40)} against {of(0, 40)}"
-    assert found.reason.endswith(f": within 50 % over all, but in stage 100 alone {seen}") is held
+    assert found.status is Status.INCONCLUSIVE
+    seen = f"but in stage 100 alone {of(over, 40)} against {of(0, 40)}" if held else "not yet in stage 100 alone"
+    assert found.reason.endswith(f": within 50 % over all, {seen}")
+
+
+@pytest.mark.parametrize("over, shown", [(0, True), (1, True), (3, False)])
+def test_a_latency_passes_once_its_newest_stage_alone_brings_an_e_value_of_three(over: int, shown: bool):  # noqa: FBT001
+    """Ten intervals of forty requests there, some above the threshold, and a holdout of two."""
+    warmup, pairs = _rollout(0.8, rounds=80)
+    last = [(latencies("q.latency", C, at, [0.19] * over + [0.01] * (40 - over), FINE),
+             latencies("q.latency", B, at, [0.01] * 2, FINE)) for at in range(10)]  # fmt: skip
+    found = _latency_trial(warmup, [*pairs, *_with_stage(last, "100")])
+    assert found.status is (Status.PASS if shown else Status.INCONCLUSIVE), found.reason
 
 
 def test_a_latency_that_is_slow_on_both_arms_in_the_newest_stage_is_not_held():
-    """The baseline is as slow."""
+    """The baseline is as slow, for long enough that its past catches up."""
     warmup, pairs = _rollout(0.8, rounds=80)
     slow = [0.19] * 9 + [0.01] * 31
-    last = (latencies("q.latency", C, 0.0, slow, FINE), latencies("q.latency", B, 0.0, slow, FINE))
-    assert _latency_trial(warmup, [*pairs, *_with_stage([last], "100")]).status is Status.PASS
+    last = [(latencies("q.latency", C, at, slow, FINE), latencies("q.latency", B, at, slow, FINE)) for at in range(40)]
+    found = _latency_trial(warmup, [*pairs, *_with_stage(last, "100")], threshold=150)
+    assert found.status is Status.PASS, found.reason
 
 
-@pytest.mark.parametrize("bad, held", [(0, False), (1, False), (2, True)])
-def test_a_share_that_is_bad_in_the_newest_stage_alone_is_held_in_words(bad: int, held: bool):  # noqa: FBT001
-    """Beyond one point in a hundred: two; the two of the stage before count no more."""
+@pytest.mark.parametrize("n, bad, says", [
+    (100, 0, ": within the margin of 1 points over all, not yet in stage 100 alone"), (160, 0, ""),
+    (600, 1, ""), (600, 4, ": within the margin of 1 points over all, not yet in stage 100 alone"),
+    (100, 2, ": within the margin of 1 points over all, but +2.00 points in stage 100 alone"),
+])  # fmt: skip
+def test_a_share_passes_on_what_its_newest_stage_alone_shows(n: int, bad: int, says: str):
+    """Beyond one point in a hundred: two; the two of the stage before count no more. A holdout of one in eight."""
     trial = RatioTrial(terms_of(POINT, RollbackOn.EXCESS))
-    stages = [("50", 100, 400, 0)] * 3 + [("75", 100, 400, 2)] + [("100", 100, 100, bad)]
+    stages = [("50", 100, 400, 0)] * 3 + [("75", 100, 400, 2)] + [("100", n, n // 8, bad)]
     for start, (stage, n_c, n_b, wrong) in enumerate(stages):
-        for arm, n, count in ((C, n_c * (10 if stage == "50" else 1), wrong), (B, n_b, 0)):
-            trial.observe(events("q.error", arm, start, n, count, stage=stage))
+        for arm, units, count in ((C, n_c * (10 if stage == "50" else 1), wrong), (B, n_b, 0)):
+            trial.observe(events("q.error", arm, start, units, count, stage=stage))
     found = trial.find(Look(at=0.0, stage="100", final=False))
-    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
-    words = ": within the margin of 1 points over all, but +2.00 points in stage 100 alone"
-    assert found.reason.endswith(words) is held
-    assert found.needed is None
+    assert found.status is (Status.INCONCLUSIVE if says else Status.PASS), found.reason
+    assert says in found.reason
+    assert (found.needed is not None) is ("not yet" in says and bad == 0), found.reason
 
 
 def test_what_is_still_open_is_judged_at_the_end_and_only_once():

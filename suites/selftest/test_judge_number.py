@@ -109,8 +109,11 @@ def test_a_good_past_does_not_pass_a_stage_that_breaks_the_limit():
     assert found.status is Status.INCONCLUSIVE
     assert "the newest stage alone is above it: 200 of 400" in found.reason
     assert found.needed is None
-    chance = [events("q.error", C, 300.0, 20, 2)]
-    assert verdict_on(ERRORS, calm + chance).status is Status.PASS
+    for n, bad, status, says in ((20, 2, Status.INCONCLUSIVE, "is above it: 2 of 20"), (100, 1, Status.PASS, "at most"),
+                                 (8, 0, Status.INCONCLUSIVE, "not yet in the newest stage alone: 0 of 8")):  # fmt: skip
+        chance = verdict_on(ERRORS, [*calm, events("q.error", C, 300.0, n, bad)])
+        assert (chance.status, says in chance.reason) == (status, True), chance.reason
+        assert (chance.needed is not None) is ("not yet" in says)
 
 
 @pytest.mark.parametrize("weight", [5e-324, 1e-320, 1e308])

@@ -648,11 +648,11 @@ def test_a_candidate_that_hides_its_scores_is_as_bad_as_one_with_the_worst(objec
 
 
 def test_hidden_scores_are_no_releases_fault_where_the_baselines_are_hidden_or_not_seen():
-    """The same candidate against a number: beside a baseline that hides one score, and without any baseline."""
+    """The same candidate against a number: beside a baseline that hides most scores, and without any baseline."""
     stream = list(_hidden(60))
-    blind = tenths(B, 130, np.empty(0), n=1, counts=(*(0,) * 10, 1), note="1 of 1 answers without a score")
+    blind = tenths(B, 130, np.empty(0), n=9999, counts=(*(0,) * 10, 9999), note="all answers without a score")
     for records, words in (
-        ([*stream, blind], "corrupt evidence"),
+        ([*stream, blind], "9999 answers of the baseline cannot be read (all answers without a score), more than can"),
         ([record for record in stream if record.arm is C], "no score of the baseline shows"),
     ):
         judgement = verdict_on(HIGH, records, plan=TWO_STAGES)
