@@ -49,7 +49,8 @@ class World:
 
     A level is a gauge's value, or what a counter rises by in a second. `recorded` are the expressions of recording
     rules with their own labels, by name. `shifted` moves the right side of comparisons, given by their places, by a
-    share of itself, so that a value just beside a threshold can be asked for.
+    share of itself, so that a value just beside a threshold can be asked for. `taken` remembers which series each
+    selector takes, over worlds of one tree whose first world has all series.
     """
 
     levels: Mapping[Labels, float]
@@ -57,6 +58,7 @@ class World:
         default_factory=dict[str, Sequence[tuple[Node, Labels]]]
     )
     shifted: tuple[frozenset[int], float] | None = None
+    taken: dict[int, tuple[Labels, ...]] | None = None
     operators: Mapping[int, str] = field(default_factory=dict[int, str])  # by place, in the stead of the written ones
     tick_s: float = 15.0
 
@@ -102,7 +104,12 @@ class World:
                 for key, number in series.items():
                     found[frozenset({**dict(key), **own, "__name__": node.name}.items())] = number
             return {key: number for key, number in found.items() if matches(node, read_labels(key))}
-        return {key: level for key, level in self.levels.items() if matches(node, read_labels(key))}
+        if self.taken is None:
+            return {key: level for key, level in self.levels.items() if matches(node, read_labels(key))}
+        if id(node) not in self.taken:
+            self.taken[id(node)] = tuple(key for key in self.levels if matches(node, read_labels(key)))
+        levels = self.levels
+        return {key: levels[key] for key in self.taken[id(node)] if key in levels}
 
     def _vector(self, node: Node) -> Vector:
         value = self._value(node)
@@ -119,11 +126,7 @@ class World:
     def _aggregate(self, node: Aggregate) -> Vector:
         groups: dict[Labels, list[float]] = {}
         for key, value in self._vector(node.expr).items():
-            if node.without:
-                group = frozenset((k, v) for k, v in key if k not in node.labels and k != "__name__")
-            else:
-                group = frozenset((k, v) for k, v in key if k in node.labels)
-            groups.setdefault(group, []).append(value)
+            groups.setdefault(_group(key, node.labels, node.without), []).append(value)
         fold = _FOLDS.get(node.op)
         if fold is None:
             raise NotSteadyError(f"{node.op} is not solved for")
@@ -227,6 +230,14 @@ def absent_labels(node: Node) -> Labels:
     return frozenset((m.label, m.value) for m in node.matchers if m.op == "=" and m.label != "__name__")
 
 
+@lru_cache(maxsize=16384)
+def _group(key: Labels, labels: tuple[str, ...], without: bool) -> Labels:  # noqa: FBT001 - PromQL's own word
+    if without:
+        return frozenset((k, v) for k, v in key if k not in labels and k != "__name__")
+    return frozenset((k, v) for k, v in key if k in labels)
+
+
+@lru_cache(maxsize=16384)
 def _unnamed(key: Labels) -> Labels:
     return frozenset((k, v) for k, v in key if k != "__name__")
 

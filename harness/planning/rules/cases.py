@@ -174,7 +174,7 @@ def _runs(decided: Sequence[Decided], subject: Subject) -> Iterator[Run]:
     yield Run(name="absent", phases=(first.under, gone, gone), fires=absent)
     yield Run(name="reset", phases=(first.under, first.under, first.under), fires=False, reset=True)
     for part in decided:
-        if part.edge is not None:
+        if part.edge is not None and len(part.twins) == 1:
             phases = (part.under, part.edge, part.under)
             yield Run(
                 name=f"{part.text} at {part.place}, at the threshold", phases=phases, fires=None, place=part.place
@@ -215,9 +215,8 @@ def _choose(mutant: Mutant, runs: Sequence[Run], solver: Solver, part: int) -> t
         except NotSteadyError:
             return (index,)
     if any(run.burst for run in runs):
-        return tuple(
-            i for i, run in enumerate(runs) if (run.burst or run.timed) and run.decoys == "quiet" and run.place == part
-        )
+        mode = "loud" if mutant.kind == "matcher" and any(run.decoys == "loud" for run in runs) else "quiet"
+        return tuple(i for i, r in enumerate(runs) if (r.burst or r.fires) and r.decoys == mode and r.place == part)
     return tuple(i for i, run in enumerate(runs) if not run.reset)
 
 

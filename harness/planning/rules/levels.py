@@ -51,6 +51,8 @@ class Solver:
     decoys: tuple[Atom, ...] = ()
     _bases: list[dict[Labels, float | None]] = field(default_factory=list[dict[Labels, float | None]])
     _twins: dict[int, frozenset[int]] = field(default_factory=dict[int, frozenset[int]])
+    _layout: "tuple[tuple[Atom, ...], Layout] | None" = None
+    _taken: dict[int, tuple[Labels, ...]] = field(default_factory=dict[int, tuple[Labels, ...]])
     _first: int = 0  # how many of them do not come from parts decided before
 
     def world(
@@ -63,11 +65,19 @@ class Solver:
     ) -> World:
         """Return the world of `levels`, with the decoys as `decoyed` has them."""
         both = decoyed(levels, self.decoys, mode, levels if other is None else other)
-        return World(expanded(both, [*self.subject.atoms, *self.decoys]), self.subject.recorded, shifted)
+        return World(self._series().expanded(both), self.subject.recorded, shifted)
 
     def fires(self, levels: Levels, shifted: tuple[frozenset[int], float] | None = None) -> bool:
         """Tell whether the rule's expression is true in the world of `levels`, its decoys quiet."""
-        return self.world(levels, shifted).fires(self.subject.tree)
+        if not self._taken and any(level is None for level in levels.values()):
+            return self.world(levels, shifted).fires(self.subject.tree)  # what is remembered must begin with all series
+        return replace(self.world(levels, shifted), taken=self._taken).fires(self.subject.tree)
+
+    def _series(self) -> "Layout":
+        if self._layout is None or self._layout[0] is not self.decoys:
+            self._layout = (self.decoys, Layout.of([*self.subject.atoms, *self.decoys]))
+            self._taken = {}
+        return self._layout[1]
 
     def fit_decoys(self, decided: Sequence["Decided"]) -> None:
         """Keep the decoys that change nothing of what the rule says of its own series, however loud they are."""
@@ -327,20 +337,39 @@ def decoyed(levels: Levels, decoys: Sequence[Atom], mode: str, other: Levels) ->
     return found
 
 
-def expanded(levels: Levels, atoms: Sequence[Atom]) -> dict[Labels, float]:
-    """Return the level of every series that is there: buckets cumulated, with the count and sum beside them."""
-    found = {a.labels: level for a in atoms if a.bound is None and (level := levels.get(a.labels, 0.0)) is not None}
-    for histogram in _histograms([a for a in atoms if a.bound is not None]):
-        shares = [levels.get(a.labels, 0.0) for a in histogram]
-        if any(share is None for share in shares):
-            continue
-        total = weighed = 0.0
-        for atom, share in zip(histogram, shares, strict=True):
-            total += share or 0.0
-            weighed += (share or 0.0) * (atom.bound if atom.bound is not None and math.isfinite(atom.bound) else 0.0)
-            found[atom.labels] = total
-        base = without(histogram[0].labels, "le")
-        name = dict(base)["__name__"].removesuffix("_bucket")
-        found[changed(base, "__name__", f"{name}_count")] = total
-        found[changed(base, "__name__", f"{name}_sum")] = weighed
-    return found
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The series of atoms: plain ones, and histograms with their bounds and the count and sum beside them."""
+
+    plain: tuple[Labels, ...]
+    histograms: tuple[tuple[tuple[tuple[Labels, float], ...], Labels, Labels], ...]
+
+    @classmethod
+    def of(cls, atoms: Sequence[Atom]) -> "Layout":
+        """Return the layout of `atoms`."""
+        histograms: list[tuple[tuple[tuple[Labels, float], ...], Labels, Labels]] = []
+        for histogram in _histograms([a for a in atoms if a.bound is not None]):
+            base = without(histogram[0].labels, "le")
+            name = histogram[0].name.removesuffix("_bucket")
+            buckets = tuple((atom.labels, atom.bound or 0.0) for atom in histogram)
+            count, weight = (changed(base, "__name__", f"{name}_{end}") for end in ("count", "sum"))
+            histograms.append((buckets, count, weight))
+        return cls(tuple(a.labels for a in atoms if a.bound is None), tuple(histograms))
+
+    def expanded(self, levels: Levels) -> dict[Labels, float]:
+        """Return the level of every series that is there: buckets cumulated, with the count and sum beside them."""
+        found = {key: level for key in self.plain if (level := levels.get(key, 0.0)) is not None}
+        for buckets, count, weight in self.histograms:
+            total = weighed = 0.0
+            cumulated: dict[Labels, float] = {}
+            for key, bound in buckets:
+                share = levels.get(key, 0.0)
+                if share is None:
+                    break
+                total += share
+                weighed += share * bound if math.isfinite(bound) else 0.0
+                cumulated[key] = total
+            else:
+                found |= cumulated
+                found[count], found[weight] = total, weighed
+        return found

@@ -8,7 +8,7 @@ from typing import Any
 from harness.model.rule import Rule
 from harness.planning.promql.steady import Labels
 from harness.planning.rules.cases import Pace, Proof, Run
-from harness.planning.rules.levels import decoyed, expanded
+from harness.planning.rules.levels import Layout, decoyed
 from harness.planning.rules.mutate import Mutant
 
 # The rule itself, its expression without `for`, and an alert that always fires: a run that it is missing from was never
@@ -131,10 +131,10 @@ def streams(proof: Proof, run: Run) -> Iterator[tuple[str, str]]:
     lengths = (times.over_s, times.back_s - times.over_s, times.end_s - times.back_s)
     counts = [length // pace.sample_s for length in lengths]
     counts[2] += 1
-    atoms = [*proof.subject.atoms, *proof.decoys]
+    layout = Layout.of([*proof.subject.atoms, *proof.decoys])
     under, over, back = run.phases
     sides = ((under, over), (over, under), (back, over))
-    phases = [expanded(decoyed(own, proof.decoys, run.decoys, other), atoms) for own, other in sides]
+    phases = [layout.expanded(decoyed(own, proof.decoys, run.decoys, other)) for own, other in sides]
     for key in dict.fromkeys(key for phase in phases for key in phase):
         name = dict(key)["__name__"]
         base = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")

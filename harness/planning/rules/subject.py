@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.rule import Rule
 from harness.planning.promql.parse import parse
@@ -24,17 +24,15 @@ class Atom:
     labels: Labels
     recorded: float
     source: Labels | None = None
+    name: str = field(init=False)
+    bound: float | None = field(init=False)  # the upper bound of a bucket, None for other series
 
-    @property
-    def name(self) -> str:
-        """Its metric's name."""
-        return dict(self.labels)["__name__"]
-
-    @property
-    def bound(self) -> float | None:
-        """The upper bound of a bucket, None for other series."""
-        text = dict(self.labels).get("le") if self.name.endswith("_bucket") else None
-        return None if text is None else float(text)
+    def __post_init__(self) -> None:
+        """Read the metric's name and the bound once: the search asks for them all the time."""
+        labels = dict(self.labels)
+        text = labels.get("le") if labels["__name__"].endswith("_bucket") else None
+        object.__setattr__(self, "name", labels["__name__"])
+        object.__setattr__(self, "bound", None if text is None else float(text))
 
 
 @dataclass(frozen=True, slots=True)
