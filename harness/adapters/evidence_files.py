@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from harness.adapters import durable
-from harness.model.codec import decode, encode
+from harness.model.codec import decode, encode, parse_json
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.evidence import Evidence
 
 _FILE = "judged.jsonl"
 _LOOKS = "looks.jsonl"
-_MEND = "restore the file as the run left it"
+MEND = "restore the file as the run left it"
 
 
 class EvidenceFiles:
@@ -113,12 +113,12 @@ def read_looks(run_dir: Path) -> list[KeptLook]:
     before = 0
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            look = KeptLook(**json.loads(line))
+            look = KeptLook(**cast("dict[str, Any]", parse_json(line)))
         except (ValueError, TypeError) as error:
-            raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error
+            raise SpecError(str(error), where=f"{path}:{number}", mend=MEND) from error
         if not _is_look(look) or look.after < before:
             msg = "this is no look, or it saw less evidence than the one before it"
-            raise SpecError(msg, where=f"{path}:{number}", mend=_MEND)
+            raise SpecError(msg, where=f"{path}:{number}", mend=MEND)
         before = look.after
         found.append(look)
     return found
@@ -130,6 +130,17 @@ def _is_look(look: KeptLook) -> bool:
     whole = isinstance(after, int) and not isinstance(after, bool)
     timed = isinstance(at, int | float) and not isinstance(at, bool) and math.isfinite(at)
     return whole and timed and isinstance(stage, str) and isinstance(final, bool)
+
+
+def kept_digest(run_dir: Path) -> str:
+    """Return "sha256:..." of a stored run's evidence, as `EvidenceFiles.digest` tells it. SpecError: there is none."""
+    path = run_dir / "evidence" / _FILE
+    try:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        msg = f"the stored evidence cannot be read: {error.strerror}"
+        raise SpecError(msg, where=str(path), mend="name the folder of a finished run") from error
 
 
 def read_evidence(run_dir: Path) -> Iterator[Evidence]:
@@ -146,4 +157,4 @@ def read_evidence(run_dir: Path) -> Iterator[Evidence]:
             try:
                 yield decode(line.decode())
             except ValueError as error:
-                raise SpecError(str(error), where=f"{path}:{number}", mend=_MEND) from error
+                raise SpecError(str(error), where=f"{path}:{number}", mend=MEND) from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
+from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem
 from harness.model.evidence import Arm
 from harness.model.judgement import ServiceKind, ServiceRecord
@@ -96,7 +97,7 @@ def write_description(path: Path, description: Description) -> None:
 def read_description(path: Path) -> Description:
     """Read stack.json; EnvironmentProblem when it is away, malformed or of another schema."""
     try:
-        raw: object = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"cannot read the stack's description {path}: {error}"
         raise EnvironmentProblem(msg, mend="bring the stack up first") from error

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import say
+from harness.model.status import ExitCode
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN_DIR")]
 
@@ -25,7 +26,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Judge a stored run again from its evidence alone; with another policy, say what it would have come to."""
-    from harness.wiring import judge_again, judge_by_policy  # noqa: PLC0415 - scipy is slow to import, --help is not
+    from harness.wiring import differences, judge_again, judge_by_policy, recorded_by  # noqa: PLC0415 - scipy is slow to import, --help is not
 
     if policy is not None:
         from harness.cli.replayed import as_document, as_lines  # noqa: PLC0415
@@ -41,6 +42,14 @@ def judge(
     else:
         for one in judgements:
             say(f"{one['status']:<14} {one['id']:<28} {one['source']:<11} {one['reason']}")
+    if code == ExitCode.NO_EVIDENCE and all(one["status"] == "pass" for one in judgements):
+        say("the run was never looked at: its suites alone prove nothing of the release", err=True)
+    differing = differences(run_dir, judgements)
+    if differing:
+        then, now = recorded_by(run_dir)
+        say(f"not as in verdict.json, which is of {then}; this is {now}:", err=True)
+    for line in differing:
+        say(f"  {line}", err=True)
     raise typer.Exit(code)
 
 

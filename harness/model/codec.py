@@ -1,6 +1,7 @@
 """Evidence as JSON lines: stable key order, defaults left out, so that the same record is the same bytes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from enum import StrEnum
 from typing import Any, cast
@@ -26,7 +27,7 @@ def decode(line: str) -> Evidence:
 
     Raises ValueError for what is no such line: wrong JSON, an unknown key, a newer version, NaN or Inf.
     """
-    raw: object = json.loads(line, parse_constant=_refuse)
+    raw = parse_json(line, parse_constant=_refuse)
     if not isinstance(raw, dict):
         msg = f"an evidence line is a JSON object, found {type(raw).__name__}"
         raise ValueError(msg)  # noqa: TRY004 - one error type for every malformed line
@@ -47,6 +48,15 @@ def decode(line: str) -> Evidence:
         return Evidence(**values)
     except TypeError as error:
         msg = f"evidence line lacks a field, or has one of a wrong type: {error}"
+        raise ValueError(msg) from error
+
+
+def parse_json(text: str | bytes, *, parse_constant: Callable[[str], float] | None = None) -> object:
+    """Return what `text` holds; ValueError also for what is nested beyond all reason, or is no UTF-8."""
+    try:
+        return cast("object", json.loads(text, parse_constant=parse_constant))
+    except RecursionError as error:
+        msg = "nested too deep"
         raise ValueError(msg) from error
 
 

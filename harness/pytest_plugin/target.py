@@ -1,6 +1,5 @@
 """What the options name: a system, and a stack that is up or a gate to run once."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness import spec
+from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem, RollgateError, SpecError
 from harness.model.plan import StagePlan
 from harness.model.system import System
@@ -70,7 +70,7 @@ class Target:
         if self.stack_file is None:
             return {}
         try:
-            raw: object = json.loads(self.stack_file.read_text(encoding="utf-8"))
+            raw = parse_json(self.stack_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise pytest.UsageError(f"--stack-file {self.stack_file}: {error}") from None
         if not isinstance(raw, dict):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
+from harness.model.codec import parse_json
 from harness.model.event import Decided, Event, Looked, TrafficMoved
 from harness.model.objective import Against, Measure, Objective
 from harness.ports import Case
@@ -59,7 +60,7 @@ def dumps(kept: Kept) -> str:
 
 def loads(text: str) -> Kept:
     """Return what `dumps` wrote; ValueError for what is no such text."""
-    raw: object = json.loads(text)
+    raw = parse_json(text)
     if not isinstance(raw, dict):
         msg = "report.json holds no object"
         raise ValueError(msg)  # noqa: TRY004 - one error type for every malformed text

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from jsonschema import Draft202012Validator
 
+from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem
 from harness.model.judgement import Judgement, ServiceKind, ServiceRecord, StageRecord, Verdict
 from harness.model.status import Cause, Decision, ExitCode, Status
@@ -85,7 +86,7 @@ def text(doc: Document) -> str:
 def loads(content: str) -> Verdict:
     """Return the verdict of a verdict.json's text; EnvironmentProblem where it is none."""
     try:
-        raw: object = json.loads(content)
+        raw = parse_json(content)
     except ValueError as error:
         msg = f"verdict.json is no JSON: {error}"
         raise EnvironmentProblem(msg) from error

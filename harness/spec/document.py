@@ -129,6 +129,8 @@ def _json(path: Path, text: str) -> object:
             where=f"{shown(path)}:{error.lineno}",
             mend="mend the syntax on this line or the one before it (commas, quotes, brackets)",
         ) from None
+    except RecursionError:
+        raise SpecError("nested too deep", where=f"{shown(path)}:1", mend="write fewer brackets") from None
 
 
 def _kind(value: object) -> str:

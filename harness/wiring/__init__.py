@@ -6,7 +6,7 @@ from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.gate import GateResult, run_gate
 from harness.wiring.judging import how_it_gates
 from harness.wiring.machine import diagnose
-from harness.wiring.replay import Replayed, judge_again, judge_by_policy
+from harness.wiring.replay import Replayed, differences, judge_again, judge_by_policy, recorded_by
 from harness.wiring.stored import give_order, read_verdict, report_again
 
 __all__ = [
@@ -17,11 +17,13 @@ __all__ = [
     "choose_plan",
     "choose_provider",
     "diagnose",
+    "differences",
     "give_order",
     "how_it_gates",
     "judge_again",
     "judge_by_policy",
     "read_verdict",
+    "recorded_by",
     "report_again",
     "run_gate",
 ]

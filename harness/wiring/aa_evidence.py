@@ -11,6 +11,7 @@ from harness.judge.calibrate import Calibrator
 from harness.judge.finding import Look
 from harness.judge.instrument import Instrument
 from harness.model.calibration import MAX_AGE_DAYS
+from harness.model.codec import parse_json
 from harness.model.errors import SpecError
 from harness.model.evidence import Evidence, Source
 from harness.model.objective import Against, Measure, Objective
@@ -124,7 +125,7 @@ def _records(path: Path) -> list[Evidence]:
 def _differs(path: Path, conditions: Conditions) -> str:
     """Return in what a chunk's conditions differ; "" where they are the same."""
     try:
-        there = cast("dict[str, Any]", json.loads((path / _META).read_text(encoding="utf-8")))
+        there = cast("dict[str, Any]", parse_json((path / _META).read_text(encoding="utf-8")))
         there.setdefault("bounds", conditions.bounds)  # not kept at first
         found = [(name, there[name], value) for name, value in asdict(conditions).items() if there[name] != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -135,7 +136,7 @@ def _differs(path: Path, conditions: Conditions) -> str:
 def _cause(path: Path) -> str:
     """Return why a chunk ended before both arms served, as its verdict says."""
     try:
-        verdict = cast("dict[str, Any]", json.loads((path / "verdict.json").read_text(encoding="utf-8")))
+        verdict = cast("dict[str, Any]", parse_json((path / "verdict.json").read_text(encoding="utf-8")))
         return str(verdict["reason"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

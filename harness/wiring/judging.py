@@ -1,23 +1,29 @@
 """The judge of one run, with the calibration that it may use."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from harness import spec
 from harness.adapters.gpu import visible_gpus
 from harness.judge import Judge
 from harness.model.calibration import Calibration, Uncalibrated, check
+from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem
 from harness.model.plan import StagePlan
 from harness.model.system import System
 from harness.paths import cache_root
+from harness.wiring.provenance import judge_digest
 
 _DAY_S = 86400.0
+_JUDGE_FILE = "judge.json"
 _NONE_USED = "the run had no calibration that it could use; the claims of its verdict say why"
 
 
@@ -77,16 +83,31 @@ def known_then(run_dir: Path, system: System, plan: StagePlan, started_at: str) 
     return known(plan, kept, started_at) if kept else Known(calibration=None, why=_NONE_USED)
 
 
+def this_judge() -> str:
+    """Return in words which judge this is: rollgate's version, and a digest of what judges."""
+    return f"rollgate {version('rollgate')}, judge {judge_digest()[:12]}"
+
+
+def judge_then(run_dir: Path) -> str:
+    """Return which judge a stored run had, in the same words; "" where it did not keep that."""
+    try:
+        kept = parse_json((run_dir / _JUDGE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(cast("dict[str, object]", kept).get("judge", ""))[:200] if isinstance(kept, dict) else ""
+
+
 def keep_calibrations(noise: Known, folder: Path) -> None:
     """Leave what the run knows with the run's copy of the system, so that it is judged again by the same.
 
-    Raises EnvironmentProblem when it cannot be written.
+    Beside that folder it is kept which judge that was. Raises EnvironmentProblem when it cannot be written.
     """
     path = folder / spec.CALIBRATION_FILE
     try:
         path.unlink(missing_ok=True)  # the copy may be read only, or hold what this run must not use
         if noise.kept:
             path.write_text(spec.calibration_text(noise.kept), encoding="utf-8")
+        (folder.parent / _JUDGE_FILE).write_text(json.dumps({"judge": this_judge()}) + "\n", encoding="utf-8")
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error

@@ -10,6 +10,7 @@ from harness.paths import share_root
 
 _PACKAGE = Path(harness.__file__).resolve().parent
 _SHARED = ("stack", "suites/conformance", "scenarios", "fixtures")
+_JUDGING = ("judge", "model", "planning")
 _GENERATED = frozenset({"__pycache__", "_share", "reports", ".git"})
 _GIT_S = 10.0
 
@@ -26,6 +27,15 @@ def code_digest(system: Path) -> str:
         for path in _files(root):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{name}/{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def judge_digest() -> str:
+    """Return the SHA-256 of what judges: the sources of judge, planning and model, in hex."""
+    digest = hashlib.sha256()
+    for name in _JUDGING:
+        for path in _files(_PACKAGE / name):
+            digest.update(f"{name}/{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

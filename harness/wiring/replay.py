@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness import spec
-from harness.adapters.evidence_files import KeptLook, read_evidence, read_looks
+from harness.adapters.evidence_files import MEND, KeptLook, kept_digest, read_evidence, read_looks
 from harness.judge.suites import judge_suites
 from harness.model.errors import SpecError
 from harness.model.evidence import Arm, Evidence, Kind, Source
@@ -20,7 +20,7 @@ from harness.model.system import System
 from harness.planning.replay import Course, Outcome, Replay
 from harness.run.driver import Judging
 from harness.wiring.choices import choose_plan, compressed
-from harness.wiring.judging import known_then
+from harness.wiring.judging import judge_then, known_then, this_judge
 from harness.wiring.remote import PartJudge, as_judged
 from harness.wiring.stored import read_verdict
 
@@ -78,7 +78,7 @@ class Replayed:
 
 
 def read_run(run_dir: Path) -> Stored:
-    """Read a stored run. Raises SpecError, naming file and line, for what is missing or broken."""
+    """Read a stored run. SpecError, naming file and line, for what is missing, broken, or not as the run left it."""
     verdict = read_verdict(run_dir)
     system, absent = as_judged(run_dir, spec.load_system(run_dir / "system"))
     try:
@@ -88,9 +88,9 @@ def read_run(run_dir: Path) -> Stored:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"lacks what a replay needs: {type(error).__name__}: {error}"
         where = str(run_dir / "verdict.json")
-        raise SpecError(msg, where=where, mend="restore the file as the run left it") from error
+        raise SpecError(msg, where=where, mend=MEND) from error
     plan = choose_plan(system, "native", name)
-    return Stored(
+    run = Stored(
         verdict=verdict,
         system=system,
         plan=plan,
@@ -99,6 +99,23 @@ def read_run(run_dir: Path) -> Stored:
         looks=read_looks(run_dir),
         absent=absent,
     )
+    _check_whole(run_dir, run)
+    return run
+
+
+def _check_whole(run_dir: Path, run: Stored) -> None:
+    """Refuse a folder of which a part is lost: what is left of it may say something else."""
+    folder = run_dir / "evidence"
+    if run.looks and run.looks[-1].after > len(run.records):
+        msg = f"{len(run.records)} records, but the last look came after {run.looks[-1].after}"
+        raise SpecError(msg, where=str(folder / "judged.jsonl"), mend=MEND)
+    if not run.looks and run.verdict["stages"]:
+        msg = "no look, but the verdict tells of stages"
+        raise SpecError(msg, where=str(folder / "looks.jsonl"), mend=MEND)
+    told, found = run.verdict.get("evidence_digest"), kept_digest(run_dir)
+    if told and told != found:
+        msg = f"{found}, but the verdict rests on {str(told)[:80]}: this is not the evidence that the run left"
+        raise SpecError(msg, where=str(folder / "judged.jsonl"), mend=MEND)
 
 
 def _scale(verdict: dict[str, Any]) -> float:
@@ -145,14 +162,61 @@ def _looks(run: Stored, judge: Judging) -> Iterator[tuple[KeptLook, Sequence[Evi
 def judge_again(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
     """Judge a stored run from its evidence, at the looks of the run; return judgements and exit code.
 
-    Same evidence, same policy: the same judgements as in its verdict.json.
+    Same evidence, same policy, same judge: the same judgements as in its verdict.json. A run that was never looked at
+    has its suites' judgements alone, which can prove nothing but a failure.
     """
     run = read_run(run_dir)
     judge, _ = _judge(run_dir, run, compressed(run.plan, run.scale))
     looks = _looks(run, judge)
     judgements = deque((said for _, _, said in looks), maxlen=1).pop() if run.looks else ()
     whole = _whole(run, judgements)
-    return [asdict(j) for j in whole], int(_CODES[overall(whole)])
+    code = _CODES[overall(whole)]
+    if not run.looks and code is ExitCode.PROMOTED:
+        code = ExitCode.NO_EVIDENCE
+    return [asdict(j) for j in whole], int(code)
+
+
+def differences(run_dir: Path, judgements: Sequence[dict[str, Any]]) -> list[str]:
+    """Return in what `judgements` differ from those of the stored verdict, a line each; none where nothing does.
+
+    Raises SpecError where the verdict cannot be read.
+    """
+    listed = read_verdict(run_dir).get("judgements")
+    recorded = cast("list[dict[str, Any]]", listed if isinstance(listed, list) else [])
+    before = {_identity(one): _written(one) for one in recorded if isinstance(one, dict)}  # pyright: ignore[reportUnnecessaryIsInstance] - a file's
+    now = {_identity(one): _written(one) for one in judgements}
+    found: list[str] = []
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        name = f"{key[0]} ({key[1]})"
+        if old is None or new is None:
+            found.append(f"{name}: recorded as {old['status']}, not judged now" if old else f"{name}: not recorded")
+            continue
+        fields = ", ".join(name for name in new if old.get(name) != new[name])
+        found.append(f"{name}: recorded as {old['status']}, now {new['status']}; other: {fields}")
+    return found
+
+
+def recorded_by(run_dir: Path) -> tuple[str, str]:
+    """Return in words which judge recorded a stored run's verdict, and which one this is."""
+    return judge_then(run_dir) or "a rollgate that did not keep its version", this_judge()
+
+
+def _identity(judgement: dict[str, Any]) -> tuple[str, str]:
+    return str(judgement.get("id")), str(judgement.get("source"))
+
+
+def _written(judgement: dict[str, Any]) -> dict[str, Any]:
+    """Return a judgement as its verdict holds it: what is not finite is null there."""
+    interval = judgement.get("interval")
+    values = {**judgement, "estimate": _finite(judgement.get("estimate"))}
+    return {**values, "interval": [_finite(end) for end in interval] if interval else None}
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _whole(run: Stored, judgements: tuple[Judgement, ...]) -> tuple[Judgement, ...]:

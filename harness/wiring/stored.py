@@ -1,7 +1,6 @@
 """Stored runs: their verdict, their report written again, and an operator's word to one that still runs."""
 
 import getpass
-import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +8,7 @@ from typing import Any, cast
 from harness.adapters.clock import SystemClock
 from harness.adapters.evidence_files import read_evidence
 from harness.adapters.journal import SqliteJournal
+from harness.model.codec import parse_json
 from harness.model.errors import SpecError
 from harness.report.files import write_again
 from harness.report.verdict_json import decode
@@ -18,7 +18,7 @@ def read_verdict(run_dir: Path) -> dict[str, Any]:
     """Return a stored run's verdict.json; SpecError where there is none, or it is no JSON."""
     path = run_dir / "verdict.json"
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         msg = "there is no verdict"
         raise SpecError(msg, where=str(path), mend="name the folder of a finished run") from error

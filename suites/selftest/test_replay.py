@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ from hypothesis import strategies as st
 from judge_streams import GOOD, Truth
 from stored_runs import store_run
 
+from harness.adapters.evidence_files import kept_digest
+from harness.model.codec import encode
 from harness.model.errors import SpecError
+from harness.model.evidence import Arm, Evidence, Kind, Source
 from harness.model.judgement import Judgement, Verdict
 from harness.model.plan import Stage, StagePlan
 from harness.model.status import Cause, Decision, Status
 from harness.planning import rollout
 from harness.planning.replay import Outcome, Replay
-from harness.wiring import judge_again, judge_by_policy
+from harness.wiring import judge_again, judge_by_policy, recorded_by
 
 pytestmark = pytest.mark.selftest
 
@@ -75,8 +80,8 @@ def test_a_changed_line_of_evidence_changes_the_replay(bad: tuple[Path, Verdict]
     """The planted violation: were the replay read from the verdict, forged evidence would not be seen."""
     folder, _ = bad
     before, _ = judge_again(folder)
-    path = folder / "evidence" / "judged.jsonl"
-    kept = path.read_text()
+    path, verdict = folder / "evidence" / "judged.jsonl", folder / "verdict.json"
+    kept, told = path.read_text(), verdict.read_text()
     lines = kept.splitlines()
     at = next(
         i for i, line in enumerate(lines)
@@ -84,9 +89,13 @@ def test_a_changed_line_of_evidence_changes_the_replay(bad: tuple[Path, Verdict]
     )  # fmt: skip
     try:
         path.write_text("\n".join([*lines[:at], lines[at].replace('"bad":1', '"bad":0'), *lines[at + 1 :]]) + "\n")
+        with pytest.raises(SpecError, match="this is not the evidence that the run left"):
+            judge_again(folder)
+        verdict.write_text(re.sub("sha256:[0-9a-f]{64}", kept_digest(folder), told))
         after, _ = judge_again(folder)
     finally:
         path.write_text(kept)
+        verdict.write_text(told)
     assert before != after
 
 
@@ -223,6 +232,100 @@ def test_a_broken_run_is_one_line_that_names_the_file_and_stays_as_it_is(
         judge_by_policy(run, policy(tmp_path, "alpha: 0.02"))
     assert file in str(told.value)
     assert {item: item.read_bytes() for item in run.rglob("*") if item.is_file()} == before
+
+
+def _copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+DEEP = "[" * 100_000
+TORN = {
+    "no looks of a run that had stages": ("evidence/looks.jsonl", lambda _: "", "no look"),
+    "less evidence than the looks saw": (
+        "evidence/judged.jsonl",
+        lambda text: text[: text.rfind("\n", 0, -1) + 1],
+        "record",
+    ),
+    "other evidence": ("evidence/judged.jsonl", lambda text: text.replace('"n":2', '"n":3', 1), "not the evidence"),
+    "a deep line of evidence": ("evidence/judged.jsonl", lambda text: DEEP + "\n" + text, "nested too deep"),
+    "a deep look": ("evidence/looks.jsonl", lambda text: text + DEEP + "\n", "nested too deep"),
+    "a deep verdict": ("verdict.json", lambda _: DEEP, "nested too deep"),
+}
+
+
+@pytest.mark.parametrize("case", TORN.values(), ids=TORN)
+def test_a_torn_run_is_refused_with_and_without_a_policy(
+    case: tuple[str, Callable[[str], str], str], bad: tuple[Path, Verdict], tmp_path: Path
+):
+    """One line with the file, exit code 2: what is left may say something else than what was there."""
+    run, (file, tear, why) = _copy(bad[0], tmp_path), case
+    (run / file).write_text(tear((run / file).read_text()))
+    for judge in (judge_again, lambda folder: judge_by_policy(folder, policy(tmp_path, "alpha: 0.02"))):
+        with pytest.raises(SpecError, match=why) as told:
+            judge(run)
+        assert (told.value.exit_code, "\n" in str(told.value)) == (2, False)
+        assert file in str(told.value)
+    done = rollgate("judge", str(run), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "internal" not in done.stderr
+
+
+def test_a_run_that_was_never_looked_at_proves_nothing(good: tuple[Path, Verdict], tmp_path: Path):
+    """Its suites passed, then it ended before any traffic: exit code 3, by whatever policy; a suite's failure is 1."""
+    run = _copy(good[0], tmp_path)
+    case = Evidence(
+        kind=Kind.EVENTS,
+        source=Source.SUITE,
+        signal="suite.rf.svc.redis",
+        arm=Arm.CANDIDATE,
+        start_s=1.0,
+        end_s=1.0,
+        n=1,
+    )
+    for bad, code in ((0, 3), (1, 1)):
+        (run / "evidence/judged.jsonl").write_text(
+            "".join(encode(one) + "\n" for one in (replace(case, arm=Arm.BASELINE), replace(case, bad=bad)))
+        )
+        (run / "evidence/looks.jsonl").write_text("")
+        verdict = json.loads((run / "verdict.json").read_text()) | {"stages": [], "evidence_digest": kept_digest(run)}
+        (run / "verdict.json").write_text(json.dumps(verdict))
+        judgements, found = judge_again(run)
+        assert ([one["status"] for one in judgements], found) == (["fail" if bad else "pass"], code)
+    assert judge_by_policy(run, policy(tmp_path, "")).code == 3
+
+
+def test_a_run_without_a_look_is_said_to_prove_nothing(good: tuple[Path, Verdict], tmp_path: Path):
+    """On the terminal, beside the suites' passes."""
+    run = _copy(good[0], tmp_path)
+    (run / "evidence/looks.jsonl").write_text("")
+    verdict = json.loads((run / "verdict.json").read_text()) | {"stages": []}
+    (run / "verdict.json").write_text(json.dumps(verdict))
+    done = rollgate("judge", str(run), cwd=tmp_path)
+    assert done.returncode == 3
+    assert "never looked at" in done.stderr
+
+
+def test_judgements_that_another_rollgate_recorded_are_told_line_by_line(bad: tuple[Path, Verdict], tmp_path: Path):
+    """One that passed then, one whose number was another, one that was not there; a run of this version has none."""
+    same = rollgate("judge", str(bad[0]), cwd=tmp_path)
+    assert (same.returncode, same.stderr) == (1, "")
+    run = _copy(bad[0], tmp_path)
+    verdict = json.loads((run / "verdict.json").read_text())
+    listed = {one["id"] + one["source"]: one for one in verdict["judgements"]}
+    listed["canary.error_rateclient"]["status"] = "pass"
+    listed["canary.latency_p95client"]["estimate"] = 1.5
+    verdict["judgements"].remove(listed["canary.memoryprometheus"])
+    (run / "verdict.json").write_text(json.dumps(verdict))
+    (run / "judge.json").write_text('{"judge": "rollgate 0.0.1, judge 0123456789ab"}')
+    done = rollgate("judge", str(run), "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, rollgate("judge", str(bad[0]), "--json", cwd=tmp_path).stdout)
+    head, *lines = done.stderr.splitlines()
+    assert "of rollgate 0.0.1, judge 0123456789ab; this is rollgate " in head
+    assert "canary.error_rate (client): recorded as pass, now fail; other: status" in "".join(lines)
+    assert [line.split()[0] for line in lines] == ["canary.error_rate", "canary.latency_p95", "canary.memory"]
+    for lost in ("{", DEEP, "[1]", None):
+        (run / "judge.json").unlink() if lost is None else (run / "judge.json").write_text(lost)
+        assert recorded_by(run)[0] == "a rollgate that did not keep its version"
 
 
 def test_a_missing_policy_is_exit_code_2(bad: tuple[Path, Verdict], tmp_path: Path):
