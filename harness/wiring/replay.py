@@ -24,6 +24,8 @@ from harness.wiring.judging import judge_then, known_then, this_judge
 from harness.wiring.remote import PartJudge, as_judged
 from harness.wiring.stored import read_verdict
 
+_SOURCES = frozenset(source.value for source in Source)
+_WORDS = frozenset({"reason", "remedy", "requirement"})
 _CODES = {
     Status.PASS: ExitCode.PROMOTED,
     Status.FAIL: ExitCode.RELEASE,
@@ -186,17 +188,21 @@ def differences(run_dir: Path, judgements: Sequence[dict[str, Any]]) -> list[str
     before = {_identity(one): _written(one) for one in recorded if isinstance(one, dict)}  # pyright: ignore[reportUnnecessaryIsInstance] - a file's
     now = {_identity(one): _written(one) for one in judgements}
     found: list[str] = []
+    reworded = 0
     for key in dict.fromkeys((*before, *now)):
         old, new = before.get(key), now.get(key)
-        if old == new:
-            continue
         name = f"{key[0]} ({key[1]})"
         if old is None or new is None:
-            found.append(f"{name}: recorded as {old['status']}, not judged now" if old else f"{name}: not recorded")
+            if key[1] in _SOURCES:  # what else a gate judges, as from its journal, is of no evidence
+                found.append(
+                    f"{name}: recorded as {old.get('status')}, not judged now" if old else f"{name}: not recorded"
+                )
             continue
-        fields = ", ".join(name for name in new if old.get(name) != new[name])
-        found.append(f"{name}: recorded as {old['status']}, now {new['status']}; other: {fields}")
-    return found
+        fields = [field for field in new if field in old and old[field] != new[field]]  # an older one may hold fewer
+        if set(fields) - _WORDS:
+            found.append(f"{name}: recorded as {old.get('status')}, now {new['status']}; other: {', '.join(fields)}")
+        reworded += bool(fields) and set(fields) <= _WORDS
+    return [*found, f"{reworded} in their words alone"] if reworded else found
 
 
 def recorded_by(run_dir: Path) -> tuple[str, str]:
