@@ -45,10 +45,14 @@ def hear(
             text=True,
             errors="replace",
         ) as process:
-            for line in process.stdout or ():
-                lines.append(line)
-                if each_line:
-                    each_line(line.rstrip("\n"))
+            try:
+                for line in process.stdout or ():
+                    lines.append(line)
+                    if each_line:
+                        each_line(line.rstrip("\n"))
+            except BaseException:  # an interrupt, too: nothing is left running
+                process.kill()
+                raise
         return Answer(process.returncode, "".join(lines))
     except OSError as problem:
         return Answer(127, f"{command[0]}: {problem.strerror}")

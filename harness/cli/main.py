@@ -6,17 +6,34 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from harness.cli import calibrate, data, flags, gate, rollout, rules, runs
+from harness.cli.console import say
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
 from harness.paths import cache_root
 
+
+class _Commands(TyperGroup):
+    """All commands. An interrupt ends one in a clear line and the contract's code; typer by itself says nothing."""
+
+    def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - typer keeps its context's type to itself
+        """Run the command that was asked for; what an interrupt says is where it left things."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            said = f": {interrupt}" if str(interrupt) else ""
+            say(f"rollgate: interrupted{said}", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="rollgate",
+    cls=_Commands,
     help="Release gate for GPU inference stacks: promote, hold or roll back, with proof.",
     no_args_is_help=True,
     add_completion=False,
@@ -74,8 +91,8 @@ def main() -> None:
     except RollgateError as error:
         typer.echo(f"rollgate: error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("rollgate: interrupted", err=True)
+    except KeyboardInterrupt:  # before a command began, or after its end
+        say("rollgate: interrupted", err=True)
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         sys.exit(ExitCode.ENVIRONMENT)

@@ -114,8 +114,8 @@ def _confirmed(steps: Sequence[str]) -> bool:
     try:
         return typer.confirm("Go on?")
     except typer.Abort:
-        say("\nrollgate: interrupted: nothing was moved", err=True)
-        raise KeyboardInterrupt from None  # of main's own exit code
+        say("", err=True)  # the question has no end of its line
+        raise KeyboardInterrupt("nothing was moved") from None
 
 
 def _line(text: str, tone: str) -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import spec
@@ -180,6 +182,31 @@ def test_a_defect_of_ours_is_one_line_and_kept_in_a_file(tmp_path: Path) -> None
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 500
     assert "RuntimeError" in next((tmp_path / "crashes").iterdir()).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_so_in_one_line_and_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Any command, here while a set-up tool runs: exit code 130, and the tool is ended with it."""
+    script = (
+        "import harness.wiring as w, harness.cli.main as m\n"
+        "from harness.adapters.tool import hear\n"
+        "tell = lambda line: print(line, flush=True)\n"
+        "w.diagnose = lambda _: hear(['sh', '-c', 'echo $$; exec sleep 60'], each_line=tell)\n"
+        "m.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", script, "doctor"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        tool = int(process.stdout.readline())
+        process.send_signal(number)
+        _, said = process.communicate(timeout=50)
+    assert (process.returncode, said) == (130, "rollgate: interrupted\n")
+    assert not psutil.pid_exists(tool)
 
 
 def test_a_reader_that_goes_away_does_not_change_the_exit_code(tmp_path: Path) -> None:
