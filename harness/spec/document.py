@@ -107,12 +107,12 @@ def _text(path: Path) -> str:
         ) from None
     except FileNotFoundError:
         raise SpecError(
-            "no such file", where=f"{where}:0", mend="create it, or correct the name where it is asked for"
+            "no such file", where=where, mend="create it, or correct the name where it is asked for"
         ) from None
     except OSError as error:
         raise SpecError(
             f"cannot be read: {(error.strerror or 'unknown error').lower()}",
-            where=f"{where}:0",
+            where=where,
             mend="it must be a file that this user may read",
         ) from None
 

@@ -29,8 +29,14 @@ class Problems(Exception):
 
     def __init__(self, errors: Iterable[SpecError]) -> None:
         """Keep `errors` in the order of their lines."""
-        self.errors = tuple(sorted(errors, key=lambda error: int(error.where.rpartition(":")[2] or 0)))
+        self.errors = tuple(sorted(errors, key=_line))
         super().__init__(f"{len(self.errors)} problems")
+
+
+def _line(error: SpecError) -> int:
+    """Return the line of an error; 0 for one about a file that could not be read, which has none."""
+    line = error.where.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
 
 
 def first(errors: Sequence[SpecError]) -> SpecError:

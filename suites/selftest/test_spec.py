@@ -577,9 +577,19 @@ def test_a_missing_file_is_named(name: str, folder: Path):
     """Without one of its four files a system is refused, and the line says which."""
     (folder / name).unlink()
     errors = spec.validate(folder)
-    assert any(name in error.where and "no such file" in error.message for error in errors)
+    assert any(error.where.endswith(f"/{name}") and "no such file" in error.message for error in errors)
     with pytest.raises(SpecError):
         spec.load_system(folder)
+
+
+@pytest.mark.parametrize("what", ["target", "policy"])
+def test_a_file_that_is_not_there_has_no_line(what: str, tmp_path: Path, folder: Path):
+    """Named as it was asked for; there is no line to look at."""
+    system = spec.load_system(folder)
+    read = spec.load_target if what == "target" else lambda path: spec.apply_policy(path, system, system.plans[0])
+    with pytest.raises(SpecError, match="no such file") as caught:
+        read(tmp_path / "nothing.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'nothing.yaml'}: no such file")
 
 
 def test_a_folder_where_a_file_belongs_is_named(folder: Path):
