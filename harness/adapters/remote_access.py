@@ -4,11 +4,13 @@ import base64
 import os
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.model.errors import SpecError
-from harness.model.target import Auth, Secret, TlsFiles
+from harness.model.target import Auth, Secret, Target, TlsFiles
 
 _MASK = "•••"
 _SHORTEST = 4  # a shorter one could not be told from ordinary text where files are kept clean of it
@@ -81,6 +83,31 @@ def read_secret(secret: Secret, where: str, key: str) -> str:
         message = f"found a line break or another character that no header takes in {place}"
         raise SpecError(message, where=where, key=key, mend="keep one line of plain ASCII there")
     return value
+
+
+def readable(target: Target) -> tuple[str, ...]:
+    """Return the secrets of a target that can be read, whatever becomes of the others: no file may show them."""
+    found: list[str] = []
+    for secret in _places(target):
+        with suppress(SpecError):
+            found.append(read_secret(secret, "", ""))
+    return tuple(found)
+
+
+def secret_variables(target: Target) -> tuple[str, ...]:
+    """Return the environment variables that hold a target's secrets."""
+    return tuple(secret.env for secret in _places(target) if secret.env)
+
+
+def _places(target: Target) -> Iterator[Secret]:
+    for auth in (target.auth, *((target.prometheus.auth,) if target.prometheus else ())):
+        if auth.header:
+            yield auth.header.value
+        if auth.basic:
+            yield auth.basic.password
+    if target.hooks:
+        yield target.hooks.secret
+        yield from (hook.url_from for hook in target.hooks.named().values() if hook.url_from != Secret())
 
 
 def context_of(files: TlsFiles) -> ssl.SSLContext:

@@ -1,9 +1,12 @@
 """A deployed stack as the place of a run: its addresses, its router, and what can be judged of it."""
 
 import logging
+import os
+import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from harness import spec
 from harness.adapters.client_split import ClientSplitRouter
@@ -14,7 +17,7 @@ from harness.adapters.hooks import HookAccess, Webhooks, resolve_hooks
 from harness.adapters.probes import StackProbes
 from harness.adapters.prometheus import PrometheusMetrics
 from harness.adapters.remote import UNKNOWN, RemoteProvider, RemoteSmoke, RemoteStack, remote_questions
-from harness.adapters.remote_access import Access, resolve
+from harness.adapters.remote_access import Access, readable, resolve, secret_variables
 from harness.adapters.routers.flag_router import FlagRouter
 from harness.adapters.routers.kubernetes_api import GATEWAY_API, ISTIO, connect
 from harness.adapters.routers.kubernetes_routes import KubernetesRouter
@@ -35,6 +38,7 @@ from harness.run.gate import Request
 from harness.wiring.judging import Known
 from harness.wiring.site import Reached, load_of, refusal
 
+T = TypeVar("T")
 _LOG = logging.getLogger("rollgate")
 TARGET_FILE = "target.yaml"
 SPLIT_FILE = "split.json"
@@ -49,7 +53,8 @@ _FOREIGN = "an A/A run is made on a stack of rollgate's own, and says nothing ab
 class Deployed:
     """What a target file says of a system, with its secrets read; `absent` is what it leaves unjudged.
 
-    `hookless` is why its hooks cannot be called, None where they can: a way back does not wait for that to be mended.
+    `lacking` says of "auth", "prometheus" and "hooks" why their secrets cannot be read, empty where all can: a way back
+    does not wait for that to be mended. `read` are those that could be read beside them.
     """
 
     system: System
@@ -58,12 +63,13 @@ class Deployed:
     prometheus: Access
     absent: tuple[Judgement, ...] = ()
     hooks: HookAccess = field(default_factory=HookAccess)
-    hookless: SpecError | None = None
+    lacking: Mapping[str, SpecError] = field(default_factory=dict[str, SpecError])
+    read: tuple[str, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that no file may show."""
-        return (*self.access.secrets, *self.prometheus.secrets, *self.hooks.secrets)
+        return (*self.access.secrets, *self.prometheus.secrets, *self.hooks.secrets, *self.read)
 
     def plan(self, plan: StagePlan) -> StagePlan:
         """Return `plan` with what a run on this target may and may not claim."""
@@ -99,6 +105,9 @@ class Deployed:
         if path.resolve() in {Path(name).resolve() for name in named}:
             return True
         content = path.read_bytes()
+        unread = (name for name in secret_variables(self.target) if not os.environ.get(name))
+        if any(re.search(rf"(?m)^\s*(export\s+)?{re.escape(name)}\s*=".encode(), content) for name in unread):
+            return True  # its value cannot be looked for
         return any(secret.encode() in content for secret in self.secrets)
 
     def keep(self, out: Path) -> None:
@@ -110,11 +119,11 @@ class Deployed:
             raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
 
 
-def deployed(system: System, file: Path, *, load: bool = True, needs_hooks: bool = True) -> Deployed:
+def deployed(system: System, file: Path, *, load: bool = True, needs_secrets: bool = True) -> Deployed:
     """Read a target file for `system`; without `load` no client's evidence is to come.
 
-    Hooks whose secrets cannot be read are left out where they are not needed. Raises SpecError before anything is
-    asked of the target.
+    What lacks its secrets is left out where they are not needed. Raises SpecError before anything is asked of the
+    target.
     """
     target = spec.load_target(file)
     judged = judgeable(system, target, load=load)
@@ -122,23 +131,42 @@ def deployed(system: System, file: Path, *, load: bool = True, needs_hooks: bool
         msg = f"no critical objective of {system.name} can be judged there"
         raise SpecError(msg, where=str(file), mend=_JUDGED_BY[load])
     router_of(target, judged.system, split=Path(SPLIT_FILE))  # what its settings lack is told now
-    prometheus = resolve(target.prometheus.auth, f"{file}: prometheus.auth") if target.prometheus else Access()
-    hooks, hookless = HookAccess(), None
-    try:
-        hooks = resolve_hooks(target.hooks, f"{file}: hooks", spec.is_address) if target.hooks else hooks
-    except SpecError as error:
-        if needs_hooks:
-            raise
-        target, hookless = replace(target, hooks=None), error
-    return Deployed(
+    lacking = dict[str, SpecError]()
+
+    def read(what: str, resolved: Callable[[], T], without: T) -> T:
+        try:
+            return resolved()
+        except SpecError as error:
+            lacking[what] = error
+            return without
+
+    found = Deployed(
         system=judged.system,
         target=target,
-        access=replace(resolve(target.auth, f"{file}: auth"), host=target.host),
-        prometheus=prometheus,
+        access=replace(read("auth", lambda: resolve(target.auth, f"{file}: auth"), Access()), host=target.host),
+        prometheus=read("prometheus", lambda: _prometheus(target, file), Access()),
         absent=judged.absent,
-        hooks=hooks,
-        hookless=hookless,
+        hooks=read("hooks", lambda: _hooks(target, file), HookAccess()),
+        lacking=lacking,
+        read=readable(target) if lacking else (),
     )
+    if needs_secrets:
+        refuse_lacking(found)
+    return found
+
+
+def refuse_lacking(found: Deployed) -> None:
+    """Raise the first SpecError about secrets that cannot be read: without them nothing is judged, nobody told."""
+    for error in found.lacking.values():
+        raise error
+
+
+def _prometheus(target: Target, file: Path) -> Access:
+    return resolve(target.prometheus.auth, f"{file}: prometheus.auth") if target.prometheus else Access()
+
+
+def _hooks(target: Target, file: Path) -> HookAccess:
+    return resolve_hooks(target.hooks, f"{file}: hooks", spec.is_address) if target.hooks else HookAccess()
 
 
 def refuse_changes(asked: Mapping[str, str | None]) -> None:
@@ -320,7 +348,7 @@ class RemoteSite:
 
     def _hooks(self) -> Webhooks | None:
         found, request = self._found, self._request
-        if found.target.hooks is None:
+        if found.target.hooks is None or "hooks" in found.lacking:
             return None
         about = {"rollout": request.run_id, "system": found.system.name, "feature": found.system.traffic.feature}
         return Webhooks(found.hooks, rollout=request.run_id, about=about, hide=lambda text: redact(text, self.secrets))

@@ -18,10 +18,10 @@ from harness.planning.flags import rollback_order, share_clash
 from harness.planning.resume import left_by
 from harness.planning.rollouts import DOWN, ROLLBACK, UP, Past, outline_down, outline_up, way_up
 from harness.ports import Sink
-from harness.run.rollout import Ending
+from harness.run.rollout import Ending, Rollout
 from harness.wiring.choices import choose_plan
 from harness.wiring.gate import new_run_id
-from harness.wiring.remote import TARGET_FILE
+from harness.wiring.remote import TARGET_FILE, refuse_lacking
 from harness.wiring.rollout_checks import newest, refuse_broken, refuse_moved, refuse_others, unfinished
 from harness.wiring.rollout_drive import Drives, refill
 from harness.wiring.rollout_status import chain, journal_lines, really_there, target_of
@@ -32,11 +32,15 @@ from harness.wiring.rollout_target import (
     look,
     percentage,
     place_of,
-    refuse_hookless,
     refuse_move,
 )
 from harness.wiring.stored import who
 
+_WITHOUT = {
+    "auth": "done without the stack's credentials, which a way down does not need",
+    "prometheus": "done without Prometheus, which a way down does not ask",
+    "hooks": "hooks are not told of it",
+}
 Confirm = Callable[[Sequence[str]], bool]
 
 
@@ -85,7 +89,7 @@ class Session:
             self._confirm(outline_down([(self.asked.feature, goal)]))
             return self._down(place, plan, self._past(place, plan, DOWN, now.limit, goal), f"asked to go to {goal:g} %")
         place = self._place(self.asked.target)
-        refuse_hookless(place)
+        refuse_lacking(place.found)
         if self.asked.load:
             check_scenario(place.system)
         way = way_up(plan, place.flag, now.share, goal)
@@ -130,15 +134,16 @@ class Session:
         self.system = spec.load_system(kept / "system")
         place = self._place(self._target_of(past), load=past.load or past.way != UP)
         plan = choose_plan(place.system, "remote", past.plan, past.time_scale)
-        self._confirm([f"  1. go on with {past.id}, from {past.left.share:g} % to {past.goal:g} %"])
         if past.way == UP:
-            refuse_hookless(place)
+            refuse_lacking(place.found)
+        self._confirm([f"  1. go on with {past.id}, from {past.left.share:g} % to {past.goal:g} %"])
         way = way_up(plan, place.flag, past.base, past.goal) if past.way == UP else plan
         with self.drives.driving(place, self.system, way, past, settles=past.way == UP, again=True) as (rollout, site):
             fresh = next(one for one in self.folder.pasts() if one.id == past.id)
             if past.way == UP:
                 site.provider.up()
                 refill(rollout.driver.parts.judge, kept)
+            self._say_lacking(place, rollout)
             return rollout.resume(fresh.left)
 
     def dry_run(self, asked_share: float | None) -> list[str]:
@@ -157,7 +162,7 @@ class Session:
         head = f"{name}: {share:g} to {goal:g} %, plan {plan.name}; what is really there is asked when it begins"
         if goal <= share:
             return [head, *outline_down([(name, goal)])]
-        refuse_hookless(place)
+        refuse_lacking(place.found)
         return [head, *outline_up(way_up(plan, place.flag, share, goal), name, share, goal, asks=place.asks)]
 
     def status(self) -> Iterator[str]:
@@ -209,11 +214,16 @@ class Session:
 
     def _down(self, place: Place, plan: StagePlan, past: Past, why: str) -> Ending:
         with self.drives.driving(place, self.system, plan, past, settles=False) as (rollout, _):
-            if (error := place.found.hookless) is not None:
-                text = f"hooks are not told of it: {error}"
-                rollout.driver.parts.sink.emit(Noted(text=text, at=self.clock.now(), level="warning"))
+            if past.feature == self.asked.feature:
+                self._say_lacking(place, rollout)
             self.drives.begin(place, rollout)
             return rollout.down(why)
+
+    def _say_lacking(self, place: Place, rollout: Rollout) -> None:
+        """Say what a way back is made without."""
+        for what, error in place.found.lacking.items():
+            text = f"{_WITHOUT[what]}: {error}"
+            rollout.driver.parts.sink.emit(Noted(text=text, at=self.clock.now(), level="warning"))
 
 
 class Refused(Exception):

@@ -96,14 +96,14 @@ class Now:
 def place_of(system: System, feature: str, file: Path | None, *, load: bool) -> Place:
     """Return where a rollout of `feature` takes place. Raises SpecError; nobody is asked yet.
 
-    Hooks that cannot be called are left out: `refuse_hookless` is for a way up.
+    What lacks its secrets is left out: `refuse_lacking` is for a way up.
     """
     flag = feature_of(system, feature)
     if file is None:
         msg = "a rollout needs to know where the stack is"
         raise SpecError(msg, key="--target", mend="add --target FILE; docs/remote.md shows one")
     steered = replace(system, traffic=replace(system.traffic, feature=feature))
-    found = deployed(steered, file, load=load, needs_hooks=False)
+    found = deployed(steered, file, load=load, needs_secrets=False)
     router = found.target.router
     if found.target.split_by_load:
         msg = "the load's own split moves no user, so there is nothing to roll out"
@@ -112,12 +112,6 @@ def place_of(system: System, feature: str, file: Path | None, *, load: bool) -> 
         msg = f"it steers `{router.text('flag')}`, not `{feature}`"
         raise SpecError(msg, where=str(file), key="router.flag", mend="drop it: --feature says which flag")
     return Place(found=found, flag=flag)
-
-
-def refuse_hookless(place: Place) -> None:
-    """Raise SpecError where the target has hooks that cannot be called: on the way up they are needed."""
-    if place.found.hookless is not None:
-        raise place.found.hookless
 
 
 def feature_of(system: System, feature: str) -> Flag:

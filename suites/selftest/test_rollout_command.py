@@ -163,6 +163,42 @@ def test_a_feature_goes_up_by_proof_to_its_share_down_at_once_and_back(shop: Sho
     assert shop.run("--verify")[0] == 0
 
 
+KEPT_BY = {
+    "a variable": "auth: {header: {name: Authorization, value: {env: SHOP_TOKEN}}}\n",
+    "a file": "auth: {header: {name: Authorization, value: {file: shop/token}}}\n",
+    "Prometheus's": "prometheus: {url: 'http://127.0.0.1:9', auth: {header: {name: A, value: {env: SHOP_TOKEN}}}}\n",
+}
+
+
+@pytest.mark.covers("rf.rollout.behaviour", level="simulated")
+@pytest.mark.parametrize("case", KEPT_BY)
+def test_a_way_back_does_not_wait_for_secrets_that_it_has_no_use_for(
+    shop: Shop, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone since it went up: it goes back, saying what it did without, and keeps no copy of them; no way up begins."""
+    planted = "s3cr3t-0f-the-shop"
+    secret = shop.folder / "shop" / "token"
+    monkeypatch.setenv("SHOP_TOKEN", planted)
+    if case == "a file":
+        secret.write_text(planted, encoding="utf-8")
+    if case != "Prometheus's":
+        target(shop, more=KEPT_BY[case])
+    assert shop.run("--target-percentage", "50", "--force")[0] == 0
+    target(shop, more=KEPT_BY[case])
+    monkeypatch.delenv("SHOP_TOKEN")
+    lies = secret if case == "a file" else shop.folder / "shop" / ".env"
+    lies.write_text(f"export SHOP_TOKEN={planted}\nand one line more\n", encoding="utf-8")
+    code, said = shop.run("--target-percentage", "100", "--force")
+    assert (code, shop.flags()["search"], len(shop.moves())) == (2, 50, 2), said
+    code, said = shop.run("--rollback", "--force")
+    assert (code, shop.flags()["search"]) == (0, 0.0), said
+    assert "done without" in said
+    assert ("token" if case == "a file" else "SHOP_TOKEN is not set") in said
+    assert [path for path in shop.out.rglob("*") if path.is_file() and planted.encode() in path.read_bytes()] == []
+    code, said = shop.run("--status")
+    assert code == 0, said
+
+
 @pytest.mark.covers("rf.rollout.behaviour", level="simulated")
 def test_a_candidate_that_dies_on_the_way_is_taken_back_to_where_it_began(shop: Shop) -> None:
     """Planted: it answers no more at 50 %; exit code 1 by name, and the flag is at its base of 10 again."""
