@@ -36,6 +36,24 @@ def address_of(url: str) -> str:
     return f"{host}:{parts.port or _PORTS[parts.scheme]}"
 
 
+def unresolved(address: str) -> str:
+    """Say why the name in "host:port" leads to no machine, "" where it does: that tells nothing of whoever serves."""
+    host, _, port = address.rpartition(":")
+    problem = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_BETWEEN_S)
+        try:
+            socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            problem = f"the name {host} does not resolve: {(error.strerror or 'no answer').lower()}"
+        except UnicodeError:
+            return f"the name {host} does not resolve: it is no host name"
+        else:
+            return ""
+    return problem
+
+
 def remote_questions(system: System, target: Target, access: Access) -> list[Question]:
     """Return what is asked of each arm at its own address: the gateway's health, and its checks."""
     gateway = system.service(system.traffic.gateway)
@@ -151,10 +169,17 @@ class RemoteProvider:
     def up(self) -> Stack:
         """Ask both arms who they are, and describe them in out/stack.json; nothing is started.
 
-        Raises EnvironmentProblem where the baseline is not well, or something else is deployed than the target file
-        says. A candidate that does not answer is the smoke's to judge.
+        Raises EnvironmentProblem where a name leads nowhere, the baseline is not well, or something else is deployed
+        than the target file says. A candidate that does not answer is the smoke's to judge.
         """
+        for arm in Arm:
+            if problem := unresolved(address_of(self._target.arm(arm).url)):
+                msg = f"the {arm}'s address {self._target.arm(arm).url}: {problem}"
+                raise EnvironmentProblem(msg, mend="correct it in the target file, or mend this machine's name service")
         found = {arm: self._ask(arm) for arm in Arm}
+        if found[Arm.BASELINE].problem and found[Arm.CANDIDATE].problem:
+            msg = f"neither arm is well: {found[Arm.BASELINE].problem}; {found[Arm.CANDIDATE].problem}"
+            raise EnvironmentProblem(msg, mend="are these the right addresses in the target file? is the stack up?")
         if found[Arm.BASELINE].problem:
             msg = f"the baseline is not well: {found[Arm.BASELINE].problem}"
             raise EnvironmentProblem(
@@ -274,11 +299,12 @@ def _case(asker: Asker, question: Question) -> Case:
         problem = question.access.hide(asker.problem(question))
         if not problem:
             break
+    lost = unresolved(question.address) if problem else ""
     return Case(
         name=f"remote/{question.signal}[{question.arm}]",
-        outcome="failed" if problem else "passed",
+        outcome="error" if lost else "failed" if problem else "passed",
         covers=(),
-        message=problem,
+        message=lost or problem,
         seconds=time.monotonic() - began,
         arm=str(question.arm or ""),
     )

@@ -1,6 +1,7 @@
 """The remote provider on plain servers: who they are, what lets one in, what is judged, and that nothing leaks."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import pytest
 from plain_servers import Plain, plain
 
 from harness import spec
+from harness.adapters import remote
 from harness.adapters.client_split import ClientSplitRouter
 from harness.adapters.clock import SystemClock
 from harness.adapters.haproxy import HAProxyRouter
@@ -124,6 +126,46 @@ def test_a_baseline_that_does_not_serve_is_no_place_to_start_from(tmp_path: Path
     with plain(candidate):
         made, _, _ = provider(target_of(gone(), candidate), tmp_path)
         with pytest.raises(EnvironmentProblem, match=r"the baseline is not well: .*refused"):
+            made.up()
+
+
+def test_two_arms_that_do_not_answer_are_the_target_files_fault(tmp_path: Path):
+    """Both refuse before anything began: no release did that, and the message asks for the addresses."""
+    made, _, _ = provider(target_of(gone(), gone()), tmp_path)
+    with pytest.raises(EnvironmentProblem, match=r"neither arm is well: .*right addresses in the target file"):
+        made.up()
+
+
+@pytest.mark.parametrize("arm", Arm)
+def test_a_name_that_leads_nowhere_is_not_the_releases_fault(arm: Arm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Either arm's: nothing is asked, and the message names the address; lost by the first look it judges nobody."""
+    known = socket.getaddrinfo
+
+    def asked(host: str, *rest: object, **more: object) -> object:
+        if host == "shop.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(remote, "_BETWEEN_S", 0.0)
+    sound = Plain()
+    with plain(sound):
+        lost = {str(arm): DeployedArm(url="http://shop.invalid:8080")}
+        target = replace(target_of(sound, sound), **lost)
+        made, _, events = provider(target, tmp_path)
+        with pytest.raises(EnvironmentProblem, match=rf"the {arm}'s address http://shop\.invalid:8080: .* not resolve"):
+            made.up()
+        assert events == []
+        assert {one.status for one in smoke(target)} == {Status.ERROR}
+
+
+def test_a_name_that_is_none_is_no_defect_of_ours(tmp_path: Path):
+    """A label longer than any may be: told like a name that leads nowhere."""
+    sound = Plain()
+    with plain(sound):
+        target = replace(target_of(sound, sound), candidate=DeployedArm(url=f"http://{'a' * 64}.invalid:80"))
+        made, _, _ = provider(target, tmp_path)
+        with pytest.raises(EnvironmentProblem, match="it is no host name"):
             made.up()
 
 
