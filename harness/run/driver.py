@@ -18,6 +18,7 @@ from harness.model.status import Cause, Decision
 from harness.planning import rollout
 from harness.planning.resume import Left, state_entry
 from harness.planning.timeline import WARMUP, StageTally, Timeline
+from harness.planning.warmup import Brought, Expected
 from harness.ports import Clock, EvidenceStore, Flags, Hooks, Journal, Load, Metrics, Probes, Router, Sink
 from harness.run.hooks import HookCalls
 
@@ -45,6 +46,7 @@ class Parts:
 
     `settles`: the share that a rollout ends at, promoted or held, stays when the driver has gone. `refuses` says why
     the feature must not be raised to a percent right now, "" where it may; EnvironmentProblem where nobody can tell.
+    The warm-up must bring what the load is `expected` to bring, before any traffic is moved; None: it is not looked at.
     """
 
     router: Router
@@ -54,6 +56,7 @@ class Parts:
     clock: Clock
     sink: Sink
     load: Load | None = None
+    expected: Expected | None = None
     metrics: Metrics | None = None
     probes: Probes | None = None
     flags: Flags | None = None
@@ -82,6 +85,7 @@ class Driver:
     _adrift: bool = False  # the last move failed: the router may be anywhere
     _left: Left | None = None
     _calls: HookCalls | None = field(init=False, default=None)
+    _brought: Brought | None = field(init=False, default=None)
     _epoch: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +93,8 @@ class Driver:
         self.timeline = Timeline(self.plan.settle_s)
         self._tally = StageTally(self.parts.latency_signal)
         self._epoch = self.parts.clock.now() - self.parts.clock.monotonic()
+        if self.parts.expected is not None:
+            self._brought = Brought(self.parts.expected)
         if self.parts.hooks is not None:
             self._calls = HookCalls(self.parts.hooks, self.parts.journal, self._note)
 
@@ -154,18 +160,37 @@ class Driver:
         return self.parts.flags.read().get(self.parts.feature)
 
     def warm_up(self) -> None:
-        """Let traffic run on the baseline for the plan's warm-up: thresholds are taken from it."""
+        """Let traffic run on the baseline for the plan's warm-up: thresholds are taken from it.
+
+        A load that brings nothing to judge by ends the rollout here.
+        """
         began = self.parts.clock.now()
         self.timeline.moved(began, WARMUP, self.state.base / 100.0)
         self._stage_began = began
         end = self.parts.clock.monotonic() + self.plan.warmup_s
-        while self.parts.clock.monotonic() < end and self.state.phase is not rollout.Phase.DONE:
+        while self._warming(end) and not self._over():
             self._pause()
             self._look(WARMUP)
             self._take_orders()
+        brought = self._brought
+        if brought is None or self._over() or not self.plan.warmup_s:
+            return
+        if problem := brought.unusable():
+            self.stop(f"before any traffic was moved: {problem}", Cause.ENVIRONMENT)
+        elif unheard := brought.unheard():
+            self._note(unheard, "warning")
+
+    def _warming(self, end: float) -> bool:
+        """Tell whether the warm-up goes on: until `end`, and a while longer for the first answers."""
+        at, load, brought = self.parts.clock.monotonic(), self.parts.load, self._brought
+        if at < end or brought is None or load is None or not self.plan.warmup_s:
+            return at < end
+        return not brought.enough and at < end + brought.expected.patience_s and load.health().running
 
     def ramp(self) -> rollout.State:
         """Go up stage by stage until the state machine says that it is over; always end in a known state."""
+        if self._over():  # in the warm-up
+            return self.state
         try:
             left = self._left
             if left is None:
@@ -462,6 +487,8 @@ class Driver:
         self.parts.store.append(placed)
         self.parts.judge.observe(placed)
         self._tally.add(placed, stage)
+        if stage == WARMUP and self._brought is not None:
+            self._brought.add(placed)
         at = self.parts.clock.now()
         self.parts.store.looked(at=at, stage=stage, final=final)
         self.judgements = self.parts.judge.look(at=at, stage=stage, final=final)

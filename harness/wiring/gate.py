@@ -38,7 +38,7 @@ from harness.run.sinks import Fanout, Recorder
 from harness.wiring import remote
 from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.judging import Known, keep_calibrations, kept_calibrations, known, this_machine
-from harness.wiring.site import NativeSite, Site, Sited
+from harness.wiring.site import NativeSite, Site, Sited, expected_of
 
 _MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
 
@@ -246,6 +246,7 @@ def _assemble(
             clock=clock,
             sink=sink,
             load=reached.load,
+            expected=expected_of(request.system),
             metrics=reached.metrics,
             probes=reached.probes,
             flags=reached.flags if feature else None,

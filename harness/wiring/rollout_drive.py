@@ -32,6 +32,7 @@ from harness.wiring.gate import keep_spec, shielded
 from harness.wiring.remote import PartJudge, RemoteSite, no_calibration
 from harness.wiring.rollout_checks import refuse_others
 from harness.wiring.rollout_target import Place
+from harness.wiring.site import expected_of
 
 SUMMARY = "summary.md"
 
@@ -130,6 +131,7 @@ class Drives:
             clock=self.clock,
             sink=sink,
             load=reached.load if past.load else None,
+            expected=expected_of(request.system) if past.load else None,
             metrics=reached.metrics,
             probes=reached.probes,
             flags=reached.flags,

@@ -9,6 +9,7 @@ from harness.adapters.clock import SystemClock
 from harness.adapters.flags_file import FileFlags
 from harness.adapters.gpu import visible_gpus
 from harness.adapters.load import LocustLoad
+from harness.adapters.load.options import deadline_s
 from harness.adapters.native import NativeProvider
 from harness.adapters.native_instance import native_services, program_names
 from harness.adapters.prepare import run_script
@@ -20,10 +21,12 @@ from harness.model.event import Event, Noted
 from harness.model.system import System
 from harness.paths import cache_root, share_root
 from harness.planning.flags import refuse_raise
+from harness.planning.warmup import Expected, expected
 from harness.ports import Flags, Hooks, Metrics, Probes, Provider, Router, Stack, Suites
 from harness.run.gate import Request
 
-_SPARE_S = 30.0  # of the load, beyond warm-up and deadline
+_SLACK_S = 2.0  # from a request's end to its record
+_SPARE_S = 30.0  # of the load, beyond warm-up, the wait for its first answers, and deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ class Sited(Protocol):
 def load_of(request: Request, **more: Any) -> LocustLoad:  # noqa: ANN401 - LocustLoad's own parameters
     """Return the load of a run, which reads its address from the run's stack.json; `more` says how it is let in."""
     plan = request.plan
+    patience_s = deadline_s(request.system.traffic.bounds_s)
     return LocustLoad(
         request.system,
         request.out / "stack.json",
@@ -90,9 +94,14 @@ def load_of(request: Request, **more: Any) -> LocustLoad:  # noqa: ANN401 - Locu
         out=request.out,
         seed=request.seed,
         rate=plan.load_rate,
-        max_seconds=plan.warmup_s + plan.deadline_s + _SPARE_S,
+        max_seconds=plan.warmup_s + patience_s + plan.deadline_s + _SPARE_S,
         **more,
     )
+
+
+def expected_of(system: System) -> Expected:
+    """Return what a system's load is to bring in the warm-up; its first answers are waited for as long as it does."""
+    return expected(system, deadline_s(system.traffic.bounds_s) + _SLACK_S)
 
 
 class NativeSite:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,11 @@ DEFAULT_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 
 _MIN_TIMEOUT_S = 5.0
 _TIMEOUT_BEYOND_BOUNDS = 1.2
+
+
+def deadline_s(bounds_s: Sequence[float]) -> float:
+    """Return the seconds after which a request has failed: slower than every bound, the usual ones where none are."""
+    return max(_MIN_TIMEOUT_S, _TIMEOUT_BEYOND_BOUNDS * (bounds_s or DEFAULT_BOUNDS_S)[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class LoadOptions:
     @property
     def deadline_s(self) -> float:
         """Seconds after its intended time at which a request has failed: slower than every bound."""
-        return self.timeout_s or max(_MIN_TIMEOUT_S, _TIMEOUT_BEYOND_BOUNDS * self.bounds_s[-1])
+        return self.timeout_s or deadline_s(self.bounds_s)
 
     @property
     def records_file(self) -> Path:
