@@ -65,8 +65,8 @@ class Brought:
         if self.failed == self.ended:
             nobody = ", and none named an arm: is the router up?" if self.unrouted == self.ended else ""
             return (
-                f"all {self.ended} requests of the warm-up failed{nobody} — try one of the scenario's requests by hand; "
-                "see logs/load.log and the baseline's own log"
+                f"all {self.ended} requests of the warm-up failed{nobody} — try one of the scenario's requests by "
+                "hand, and see logs/load.log and the baseline's own log"
             )
         if self.unrouted == self.ended:
             return (

@@ -18,8 +18,9 @@ from harness.model.plan import StagePlan
 from harness.model.status import Cause, Decision, ExitCode, Status, exit_code
 from harness.model.system import Drill, Release, System
 from harness.planning import rollout
-from harness.ports import Case, Clock, EvidenceStore, Journal, Provider, Sink, Stack, Suites
+from harness.ports import Case, Clock, EvidenceStore, Hooks, Journal, Provider, Sink, Stack, Suites
 from harness.run.driver import Driver
+from harness.run.hooks import HookCalls
 
 T = TypeVar("T")
 _LOG = logging.getLogger("rollgate")
@@ -54,7 +55,7 @@ class Connected(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The effects of a gate, ready made."""
+    """The effects of a gate, ready made. `hooks` makes those that are told of an end that came before the driver."""
 
     provider: Provider
     connect: Connected
@@ -69,6 +70,7 @@ class Outside:
     redact: Callable[[str], str] = str
     shielded: Callable[[], AbstractContextManager[None]] = nullcontext
     suites: Suites | None = None
+    hooks: Callable[[], Hooks | None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -109,9 +111,8 @@ class Gate:
         """Tear down, then tell; from here on nothing interrupts."""
         self._keep_tails()
         self._tear_down()
-        if self.driver is not None:
-            with self._going_on("the hooks could not be told"):
-                self.driver.end_hooks(ending.decision, ending.cause, ending.reason)
+        with self._going_on("the hooks could not be told"):
+            self._tell_hooks(ending)
         verdict = self._verdict(ending)
         what = {"decision": verdict.decision, "cause": verdict.cause}
         with self._going_on("the verdict could not be journaled"):
@@ -119,6 +120,19 @@ class Gate:
         self._phase("report", lambda: self.outside.write(verdict, self.cases, self._tails))
         self.outside.sink.emit(Decided(verdict=verdict, at=self.outside.clock.now()))
         return verdict
+
+    def _tell_hooks(self, ending: "_Ending") -> None:
+        """Notify of the end, also of one that came before there was a driver."""
+        if self.driver is not None:
+            self.driver.end_hooks(ending.decision, ending.cause, ending.reason)
+        elif (hooks := self.outside.hooks()) is not None:
+            calls = HookCalls(hooks, self.outside.journal, self._note)
+            if (ended := calls.end(ending.decision, ending.cause, ending.reason, 0.0)) is not None:
+                calls.again([ended])
+            calls.finish()
+
+    def _note(self, text: str, level: str) -> None:
+        self.outside.sink.emit(Noted(text=text, at=self.outside.clock.now(), level=level))
 
     def _interrupted(self) -> "_Ending":
         """Say how an interrupted run ended: by its rollout's end where that had come before the signal."""

@@ -299,6 +299,7 @@ def _assemble(
         redact=lambda text: redact(text, site.secrets),
         shielded=shielded,
         suites=site.suites() if suites else None,
+        hooks=site.hooks,
     )
     return Gate(request, outside)
 

@@ -326,7 +326,7 @@ class RemoteSite:
             probes=StackProbes(system, stack, clock, asked=remote_questions(system, target, found.access)),
             metrics=metrics,
             flags=self._flags(),
-            hooks=self._hooks(),
+            hooks=self.hooks(),
             refuses=self._refusal(),
         )
 
@@ -346,7 +346,8 @@ class RemoteSite:
             file, feature = router.text("file"), router.text("flag") or feature
         return refusal(system, feature, FileFlags(Path(file)).read) if file else lambda _share: ""
 
-    def _hooks(self) -> Webhooks | None:
+    def hooks(self) -> Webhooks | None:
+        """Return those of the target file that can be called."""
         found, request = self._found, self._request
         if found.target.hooks is None or "hooks" in found.lacking:
             return None

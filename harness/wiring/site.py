@@ -66,6 +66,10 @@ class Site(Protocol):
         """Return what looks at the stack before any traffic moves; None for nothing."""
         ...
 
+    def hooks(self) -> Hooks | None:
+        """Return who is told of the run, None for nobody; they can be called before the stack is there."""
+        ...
+
     def reach(self, stack: Stack) -> Reached:
         """Connect to the stack that the provider gave."""
         ...
@@ -131,6 +135,10 @@ class NativeSite:
         """Return the system's conformance suites."""
         system = self._request.system
         return PytestSuites(system, out=self._request.out) if system.suites else None
+
+    def hooks(self) -> Hooks | None:
+        """Return none: they are a target file's."""
+        return None
 
     def reach(self, stack: Stack) -> Reached:
         """Connect by the addresses that the stack was given."""

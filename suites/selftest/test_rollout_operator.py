@@ -11,6 +11,7 @@ from plain_servers import Plain, plain
 from test_rollout_command import Shop
 
 from harness.adapters.clock import SystemClock
+from harness.adapters.journal import SqliteJournal
 from harness.adapters.rollouts import RolloutFolder
 from harness.planning.rollout import Phase
 
@@ -218,3 +219,28 @@ def test_a_gate_on_a_deployed_stack_has_the_same_hooks(shop: Shop, receiver: Rec
     assert any("traffic does not go back by itself" in claim for claim in verdict["claims"])
     kept = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert SECRET.encode() not in kept
+
+
+def test_a_gate_that_ends_before_it_reaches_the_router_is_told_too(shop: Shop, receiver: Receiver) -> None:
+    """Nobody answers at the baseline's address: exit code 4, and one notification says how it ended."""
+    gone = Plain()
+    with plain(gone):
+        pass
+    shop.baseline = gone
+    hooked(shop, receiver, router="{kind: flags, file: live.json, flag: search}")
+    out = shop.folder / "gate"
+    arguments = ["gate", str(shop.folder / "shop"), "--provider", "remote", "--out", str(out)]
+    done = command.CliRunner().invoke(command.app, [*arguments, "--target", str(shop.folder / "target.yaml")])
+    assert done.exit_code == 4, done.output
+    (told,) = receiver.told("/notify")
+    assert (told["type"], told["decision"], told["cause"], told["share"]) == (
+        "rollout.ended",
+        "rollback",
+        "environment",
+        0.0,
+    )
+    assert "the baseline is not well" in str(told["reason"])
+    journal = SqliteJournal(out / "journal.sqlite", who="t", clock=SystemClock())
+    kinds = [entry.kind for entry in journal.entries()]
+    journal.close()
+    assert [kind for kind in kinds if kind in {"hook", "hooked"}] == ["hook", "hooked"]
