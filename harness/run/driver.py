@@ -25,6 +25,7 @@ from harness.run.hooks import HookCalls
 _LOG = logging.getLogger("rollgate")
 _BASIS = 100  # basis points a percent: the router counts 10,000 buckets
 _PROBE_EVERY_S = 2.0
+_STEPPED_S = 0.5  # two clocks that are read one after the other differ by less, also on a busy machine
 _FROZEN_S = 1.0  # a sleep so much longer than asked: the process was stopped, and its lease has lapsed
 
 
@@ -99,7 +100,10 @@ class Driver:
             self._calls = HookCalls(self.parts.hooks, self.parts.journal, self._note)
 
     def _now(self) -> float:
-        """Return the rollout's own time: it starts as the wall clock's and never steps with it."""
+        """Return the rollout's own time: it starts as the wall clock's and never steps with it.
+
+        Windows, looks and all evidence are in it; the load counts by it from the start.
+        """
         return self._epoch + self.parts.clock.monotonic()
 
     def reconcile(self) -> None:
@@ -164,7 +168,7 @@ class Driver:
 
         A load that brings nothing to judge by ends the rollout here.
         """
-        began = self.parts.clock.now()
+        began = self._now()
         self.timeline.moved(began, WARMUP, self.state.base / 100.0)
         self._stage_began = began
         end = self.parts.clock.monotonic() + self.plan.warmup_s
@@ -335,7 +339,7 @@ class Driver:
         digest = parts.store.digest()
         what = {"action": "move", "from": before, "to": move.share, "stage": move.stage, "feature": parts.feature}
         left, self._left = self._left, None
-        self.timeline.moving(parts.clock.now())
+        self.timeline.moving(self._now())
         if left is not None and self._stands(move.share):
             known = "outcome" if left.intent == move.share else "reconciled"
             self._write(known, {**what, "ok": True, "found": True}, move, digest)
@@ -375,7 +379,7 @@ class Driver:
 
     def _moved(self, move: rollout.Move, before: float) -> rollout.Moved:
         """Note a move that the router has confirmed."""
-        parts, at = self.parts, self.parts.clock.now()
+        parts, at = self.parts, self._now()
         self._adrift = False
         parts.sink.emit(TrafficMoved(before=before, after=move.share, why=move.why, at=at))
         self.timeline.moved(at, move.stage, move.share / 100.0)
@@ -402,7 +406,7 @@ class Driver:
         if self._left is not None or not self._stage_began:
             return
         arms = self._tally.arms
-        now = self.parts.clock.now()
+        now = self._now()
         record = StageRecord(
             id=self.plan.stages[before.index].id,
             share=before.share,
@@ -489,23 +493,28 @@ class Driver:
         self._tally.add(placed, stage)
         if stage == WARMUP and self._brought is not None:
             self._brought.add(placed)
-        at = self.parts.clock.now()
+        at = self._now()
         self.parts.store.looked(at=at, stage=stage, final=final)
         self.judgements = self.parts.judge.look(at=at, stage=stage, final=final)
         self.parts.sink.emit(Looked(stage=stage, at=at, judgements=self.judgements, evidence=tuple(placed)))
         return self.judgements
 
     def _gather(self) -> list[Evidence]:
-        parts, now = self.parts, self.parts.clock.now()
+        parts, now = self.parts, self._now()
         found: list[Evidence] = []
         if parts.load is not None:
             found.extend(parts.load.collect())
             problems = parts.load.health().problems
             found.append(_instrument("load", now, problems))
+        dated: list[Evidence] = []
         if parts.metrics is not None:
-            found.extend(parts.metrics.collect())
+            dated.extend(parts.metrics.collect())
         if parts.probes is not None and self._probe_is_due():
-            found.extend(parts.probes.collect())
+            dated.extend(parts.probes.collect())
+        stepped_s = parts.clock.now() - self._now()
+        if abs(stepped_s) > _STEPPED_S:  # those go by the wall clock, which somebody has set meanwhile
+            dated = [replace(one, start_s=one.start_s - stepped_s, end_s=one.end_s - stepped_s) for one in dated]
+        found.extend(dated)
         return found
 
     def _probe_is_due(self) -> bool:
@@ -540,7 +549,7 @@ class Driver:
         return away_s if away_s > _FROZEN_S else 0.0
 
     def _note(self, text: str, level: str = "info") -> None:
-        self.parts.sink.emit(Noted(text=text, at=self.parts.clock.now(), level=level))
+        self.parts.sink.emit(Noted(text=text, at=self._now(), level=level))
 
 
 def _instrument(signal: str, at: float, problems: Sequence[str]) -> Evidence:

@@ -32,6 +32,9 @@ PLAN = StagePlan(
 )
 
 
+PROBED = Evidence(kind=Kind.EVENTS, source=Source.PROBE, signal="health.x", start_s=0.0, end_s=0.0, n=1)
+
+
 @dataclass
 class ScriptedJudge:
     """Says what it is told, look by look, then repeats its last word."""
@@ -410,3 +413,36 @@ def test_probes_go_on_when_the_wall_clock_is_set_back(tmp_path: Path) -> None:
     assert rig.driver.state.phase is Phase.DONE
     assert max(later - one for one, later in pairwise(asked)) < 5
     assert len([at for at in asked if at > asked[0] + 4]) > 2
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_evidence_stays_in_its_stage_when_the_wall_clock_is_set(step_s: float, tmp_path: Path) -> None:
+    """An hour back or on at 50 %: load, which counts from its start, and probes, by the wall, fit each stage."""
+    plan = replace(PLAN, stages=tuple(replace(stage, min_bake_s=6, max_bake_s=8) for stage in PLAN.stages))
+    rig = make_rig(tmp_path, [Status.PASS], plan=plan)
+    clock, now = rig.load.clock, rig.load.clock.now
+    rig.load.clock = SimulatedClock()  # its own: it never asks what the wall clock says now
+    rig.load.clock.now = clock.monotonic  # type: ignore[method-assign]
+    clock.now = lambda: now() + (step_s if rig.router.limit >= 5000 else 0)  # type: ignore[method-assign]
+
+    class Probing:
+        def collect(self) -> Sequence[Evidence]:
+            at = clock.now()
+            return [replace(PROBED, start_s=at, end_s=at)]
+
+    rig.driver.parts = replace(rig.driver.parts, probes=Probing())
+    run(rig)
+    assert [(stage.id, stage.n_candidate >= 20) for stage in rig.driver.records] == [
+        (stage.id, True) for stage in plan.stages
+    ]
+    kept = list(read_evidence(tmp_path))
+    stages = {stage.id: stage for stage in rig.driver.records}
+    for source in (Source.CLIENT, Source.PROBE):
+        placed = [one for one in kept if one.source is source and one.signal != "load"]
+        assert {one.stage for one in placed} >= {"10", "50", "100"}
+        for one in placed:
+            if (stage := stages.get(one.stage)) is not None:
+                assert stage.started_at <= one.start_s <= one.end_s <= stage.ended_at + 0.1
+                assert one.share == stage.share / 100
+    looks = [look.at for look in read_looks(tmp_path)]
+    assert looks == sorted(looks)

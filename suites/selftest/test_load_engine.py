@@ -81,6 +81,17 @@ def quantile(values: list[float], p: float) -> float:
     return sorted(values)[max(1, ceil(len(values) * p)) - 1]
 
 
+def test_records_are_in_the_runs_own_time_whatever_the_wall_clock_says(options: LoadOptions) -> None:
+    """Told by how much that is ahead of the monotonic clock: a wall clock set since then moves no record."""
+    began = 1_000_000.0
+    epoch_s = began - time.monotonic()
+    with serving(right) as server:
+        found = run(replace(options, seconds=0.6, epoch_s=epoch_s), server)
+    ended = epoch_s + time.monotonic()
+    assert found.records
+    assert all(began <= record.start_s <= record.end_s <= ended for record in found.records)
+
+
 def test_a_sound_server_is_counted_to_the_last_request(options: LoadOptions) -> None:
     """Schedule = sent = ended = the server's own count = the records' counts, by arm and by aligned interval."""
     with serving(right) as server:

@@ -47,7 +47,8 @@ class Ledger:
 
     def start(self) -> float:
         """Start the clocks; return the monotonic seconds from which arrivals count."""
-        self._start_s, self._start_wall_s = time.monotonic(), time.time()
+        self._start_s = time.monotonic()
+        self._start_wall_s = self._options.epoch_s + self._start_s if self._options.epoch_s else time.time()
         self._book = IntervalBook(
             prefix=self._options.prefix, bounds_s=self._options.bounds_s, interval_s=self._options.interval_s,
             unit=Unit(self._options.unit), late_s=self._options.late_s, start_s=self._start_wall_s,

@@ -87,6 +87,7 @@ class LocustLoad:
             split=str(split or ""),
             auth=auth or Auth(),
             host=host,
+            epoch_s=time.time() - time.monotonic(),  # as the driver's, which is made at the same moment
         )
         self._locust: Process | None = None
         self._stopped = False

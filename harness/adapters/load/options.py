@@ -33,7 +33,9 @@ class LoadOptions:
     interval records and status. A request sent more than `late_s` after its time counts as late. Addresses
     other than loopback are refused unless `remote`. With `candidate_url` the load splits itself: `url` is the
     baseline's then, and the order in the file `split` says which sessions go to the candidate. `auth` says where
-    the secrets lie that let the load in. `host` is the name to ask by, "" for the one in each address.
+    the secrets lie that let the load in. `host` is the name to ask by, "" for the one in each address. `epoch_s` is
+    what the run's own time is ahead of the monotonic clock: records are in it, and no step of the wall clock moves
+    them away from the run's stages; 0 for the wall clock's time at the start.
     """
 
     url: str
@@ -61,6 +63,7 @@ class LoadOptions:
     candidate_url: str = ""
     split: str = ""
     auth: Auth = field(default_factory=Auth)
+    epoch_s: float = 0.0
 
     @property
     def deadline_s(self) -> float:
