@@ -33,6 +33,7 @@ class Instruments:
     quality: Summary
     gen_ai_duration_s: Histogram
     gen_ai_tokens: dict[str, Histogram]
+    model_load_s: Counter
 
     def request(self, route: str, outcome: str, seconds: float) -> None:
         """Record a request; a rejected one has no duration, since nothing was served."""
@@ -105,7 +106,14 @@ def _gen_ai(registry: CollectorRegistry, labels: dict[str, str], model: str) -> 
         buckets=GEN_AI_TOKEN_BOUNDS,
         registry=registry,
     )
+    loads = Counter(
+        "gateway_model_load_seconds",
+        "Time in which requests waited for the language model to be loaded.",
+        ("model", *labels),
+        registry=registry,
+    )
     return {
+        "model_load_s": loads.labels(model=model, **labels),
         "gen_ai_duration_s": duration.labels(**common),
         "gen_ai_tokens": {kind: tokens.labels(gen_ai_token_type=kind, **common) for kind in ("input", "output")},
     }

@@ -7,11 +7,12 @@ from rollgate_gateway.http import Http, UpstreamError
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A text that Ollama made, and of how many tokens."""
+    """A text that Ollama made, of how many tokens, and how long the model had to be loaded first."""
 
     text: str
     prompt_tokens: int
     tokens: int
+    load_s: float
 
 
 class Ollama:
@@ -33,5 +34,8 @@ class Ollama:
         if not isinstance(answer.get("response"), str):
             raise UpstreamError("ollama", "answered without a response")
         return Generated(
-            answer["response"], int(answer.get("prompt_eval_count") or 0), int(answer.get("eval_count") or 0)
+            answer["response"],
+            int(answer.get("prompt_eval_count") or 0),
+            int(answer.get("eval_count") or 0),
+            int(answer.get("load_duration") or 0) / 1e9,
         )

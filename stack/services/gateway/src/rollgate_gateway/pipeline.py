@@ -150,6 +150,7 @@ class Pipeline:
         self._instruments.gen_ai_duration_s.observe(answer.timings_ms["generate"] / 1000)
         self._instruments.gen_ai_tokens["input"].observe(made.prompt_tokens)
         self._instruments.gen_ai_tokens["output"].observe(made.tokens)
+        self._instruments.model_load_s.inc(max(0.0, made.load_s))
 
     def _answer_key(self, query: str, k: int, on: frozenset[str]) -> str:
         shape = ",".join(sorted(on & _SHAPES_ANSWER))
