@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.adapters.free_ports import HeldPort, hold_port
+from harness.adapters.gpu import visible_gpus
 from harness.adapters.native_render import Scope
 from harness.adapters.native_state import RunState
 from harness.adapters.processes import Process, clean_environment
@@ -72,7 +73,13 @@ def instance_name(service: str, arm: Arm | None) -> str:
 
 def native_services(system: System) -> list[Service]:
     """Return the services that the native provider runs."""
-    return [one for one in system.services if one.native is not None and PROVIDER not in dict(one.not_on)]
+    here = (one for one in system.services if one.native is not None and PROVIDER not in dict(one.not_on))
+    return [one for one in here if not lacks_gpu(one)]
+
+
+def lacks_gpu(service: Service) -> bool:
+    """Tell whether the native provider leaves `service` out because this machine shows no GPU."""
+    return service.native is not None and service.native.needs_gpu and not visible_gpus()
 
 
 def program_names(services: Sequence[Service]) -> list[str]:

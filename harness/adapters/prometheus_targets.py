@@ -26,8 +26,8 @@ class TargetReport:
 def check_targets(system: System, targets: Sequence[Mapping[str, Any]]) -> TargetReport:
     """Hold Prometheus' active targets against the inventory: every job with metrics, both arms where per arm.
 
-    A service that is not on every provider, or that one way of running leaves unscraped, may have no target;
-    a target that is there must be up. A candidate's target of a service under release that is down is the
+    A service that is not on every provider, needs a GPU, or is left unscraped by one way of running, may have no
+    target; a target that is there must be up. A candidate's target of a service under release that is down is the
     release's affair; one that is missing is ours.
     """
     faults: list[str] = []
@@ -56,7 +56,8 @@ def under_release(system: System, jobs: Iterable[str]) -> bool:
 
 def _missing(service: Service, targets: Sequence[Mapping[str, Any]]) -> list[str]:
     if not targets:
-        optional = service.not_on or (service.native and (service.native.unscraped or _prefers_unscraped(service)))
+        native = service.native
+        optional = service.not_on or (native and (native.unscraped or native.needs_gpu or _prefers_unscraped(service)))
         return [] if optional else [f"scrape target missing: job {service.job} has none"]
     if not service.per_arm:
         return []

@@ -54,6 +54,7 @@ class Native:
     that the service owns in /dev/shm, `after_start` the commands that run once when it is well. `prefer` is used
     in place of all this where each of its programs is on the user's PATH. `unscraped` says why this way of running
     the service has no metrics; "" where it has the service's.
+    `needs_gpu`: it runs only where the machine shows a GPU.
     """
 
     command: tuple[str, ...]
@@ -66,6 +67,7 @@ class Native:
     after_start: tuple[tuple[str, ...], ...] = ()
     prefer: "Native | None" = None
     unscraped: str = ""
+    needs_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.model.plan import StagePlan
-from harness.model.system import System
+from harness.model.system import Service, System
 from harness.planning.rollout import stage_share
 
 
@@ -47,4 +47,10 @@ def _names(system: System, provider: str) -> list[str]:
             break
         done += [s.name for s in ready]
         waiting = [s for s in waiting if s.name not in done]
-    return [f"{name} (per arm)" if system.service(name).per_arm else name for name in done]
+    return [name + _when(system.service(name), provider) for name in done]
+
+
+def _when(service: Service, provider: str) -> str:
+    if service.per_arm:
+        return " (per arm)"
+    return " (where there is a GPU)" if provider == "native" and service.native and service.native.needs_gpu else ""

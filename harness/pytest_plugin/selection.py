@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pytest
 from _pytest.mark import ParameterSet
 
+from harness.adapters.native_instance import PROVIDER, lacks_gpu
 from harness.model.evidence import Arm
 from harness.model.judgement import ServiceKind
+from harness.model.system import Service
 from harness.paths import share_root
 from harness.pytest_plugin.marks import arm_of, services_of
 from harness.pytest_plugin.recorded import RecordedCase
@@ -44,7 +46,7 @@ def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
 def _instances(target: Target, *, limited: bool) -> Iterator[ParameterSet]:
     """Yield (service, arm) of each instance that the provider runs, marked with both; arm None off the arms."""
     for service in target.system.services if target.named else ():
-        if target.provider_name in dict(service.not_on) or (limited and service.resources.memory_gb is None):
+        if _absence(service, target.provider_name) or (limited and service.resources.memory_gb is None):
             continue
         for arm in Arm if service.per_arm else (None,):
             marks = [pytest.mark.service(service.name), *([pytest.mark.arm(arm.value)] if arm else [])]
@@ -133,7 +135,13 @@ def _lacking(item: pytest.Item, target: Target) -> str:
         return "a stack that is up already is not gated: leave --stack-file out"
     provider = target.provider_name
     for name in services_of(item):
-        reasons = dict(target.system.service(name).not_on)
-        if provider in reasons:
-            return f"{name} does not run on {provider}: {reasons[provider]}"
+        if reason := _absence(target.system.service(name), provider):
+            return f"{name} does not run on {provider}: {reason}"
     return ""
+
+
+def _absence(service: Service, provider: str) -> str:
+    """Return why `provider` does not run a service here, "" where it does."""
+    if provider == PROVIDER and lacks_gpu(service):
+        return "this machine shows no GPU"
+    return dict(service.not_on).get(provider, "")

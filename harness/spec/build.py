@@ -91,6 +91,7 @@ def native(spec: NativeSpec) -> Native:
         after_start=tuple(tuple(command) for command in spec.after_start),
         prefer=native(spec.prefer) if spec.prefer else None,
         unscraped=spec.unscraped,
+        needs_gpu=spec.needs_gpu,
     )
 
 

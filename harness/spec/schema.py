@@ -82,6 +82,7 @@ class NativeSpec(Strict):
     after_start: list[Annotated[list[Text], Field(min_length=1)]] = []
     prefer: "NativeSpec | None" = None
     unscraped: str = ""
+    needs_gpu: bool = False
 
 
 class ResourcesSpec(Strict):
