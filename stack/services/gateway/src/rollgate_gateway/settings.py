@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rollgate_gateway.flags import FEATURES
 from rollgate_serving.settings import Environment, SettingError
@@ -57,9 +56,9 @@ def read(env: Environment) -> Settings:
         port=env.whole("GATEWAY_PORT", 8080, most=65535),
         arm=env.text("GATEWAY_ARM", "baseline"),
         version=env.text("GATEWAY_VERSION", "0"),
-        faiss_url=_base_url(env, "GATEWAY_FAISS_URL"),
-        triton_url=_base_url(env, "GATEWAY_TRITON_URL"),
-        ollama_url=_base_url(env, "GATEWAY_OLLAMA_URL"),
+        faiss_url=env.base_url("GATEWAY_FAISS_URL"),
+        triton_url=env.base_url("GATEWAY_TRITON_URL"),
+        ollama_url=env.base_url("GATEWAY_OLLAMA_URL"),
         ollama_model=env.text("GATEWAY_OLLAMA_MODEL", "rollgate-tiny"),
         redis_url=env.text("GATEWAY_REDIS_URL", ""),
         redis_password=_secret(env.path("GATEWAY_REDIS_PASSWORD_FILE")),
@@ -85,20 +84,6 @@ def _faults(env: Environment) -> Faults:
         crash_after_s=env.number("GATEWAY_FAULT_CRASH_AFTER_S", 0, least=0, most=1e7),
         switch=env.path("GATEWAY_FAULT_SWITCH"),
     )
-
-
-def _base_url(env: Environment, name: str) -> str:
-    """Accept "host:port" and "http://host:port/" alike, and nothing with a path, a query or a user in it."""
-    address = env.text(name)
-    url = (address if "://" in address else f"http://{address}").rstrip("/")
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port out of range, a torn IPv6 address
-        sound = False
-    if not sound or parts.path or parts.query or parts.fragment or "@" in url or any(c.isspace() for c in url):
-        raise SettingError(f"{name} is {address!r}; expected http://HOST[:PORT] or https://HOST[:PORT]")
-    return url
 
 
 def _secret(path: Path | None) -> str:

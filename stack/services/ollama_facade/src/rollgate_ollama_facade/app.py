@@ -2,16 +2,13 @@
 
 import json
 import logging
-import resource
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -37,8 +34,7 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
     """Return the application, its host and its port.
 
     OLLAMA_HOST ("host:port") is Ollama's own setting; OLLAMA_MODEL_FILE names the GGUF file,
-    OLLAMA_MODEL_NAME the name it is served under. OLLAMA_MEMORY_LIMIT_BYTES is what the process may take, 0 for
-    no limit; it is shown, not enforced.
+    OLLAMA_MODEL_NAME the name it is served under.
     """
     host, _, port = env.text("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")
     if not host or not port.isdigit():
@@ -53,8 +49,7 @@ def build(env: Environment) -> tuple[Starlette, str, int]:
         )
     except (OSError, RuntimeError) as error:
         raise SettingError(f"the model in OLLAMA_MODEL_FILE cannot be loaded: {error}") from None
-    limit = env.whole("OLLAMA_MEMORY_LIMIT_BYTES", 0, most=2**60)
-    return create_app(engine, env.text("OLLAMA_MODEL_NAME", "rollgate-tiny"), limit), host, int(port)
+    return create_app(engine, env.text("OLLAMA_MODEL_NAME", "rollgate-tiny")), host, int(port)
 
 
 def _required(name: str) -> Any:  # noqa: ANN401 (never returns)
@@ -62,9 +57,9 @@ def _required(name: str) -> Any:  # noqa: ANN401 (never returns)
 
 
 class Instruments:
-    """The facade's metrics, under the names of the Ollama exporter where it has them."""
+    """What only the server itself can count; all that Ollama's API tells comes from the Ollama exporter."""
 
-    def __init__(self, model: str, limit_bytes: int) -> None:
+    def __init__(self, model: str) -> None:
         """Create the counters at zero."""
         self.registry: CollectorRegistry = new_registry({})
         self.requests = Counter("ollama_requests", "Requests by outcome.", ("route", "outcome"), registry=self.registry)
@@ -80,29 +75,11 @@ class Instruments:
         ).labels(model)
         tokens = Counter("ollama_tokens", "Tokens by kind.", ("model", "kind"), registry=self.registry)
         self.prompt_tokens, self.tokens = tokens.labels(model, "prompt"), tokens.labels(model, "generated")
-        Counter("ollama_model_loads", "Models loaded.", ("model",), registry=self.registry).labels(model).inc()
-        loaded = Gauge("ollama_loaded_models", "Models in memory.", registry=self.registry)
-        loaded.set(1)
-        Gauge("ollama_up", "1 while the server answers.", registry=self.registry).set(1)
-        limit = Gauge("ollama_memory_limit_bytes", "What the server may take; 0: no limit.", registry=self.registry)
-        limit.set(limit_bytes)
-        used = Gauge("ollama_memory_bytes", "Resident memory of the server.", registry=self.registry)
-        used.set_function(resident_bytes)
 
 
-def resident_bytes() -> float:
-    """Return this process's resident memory; its peak where the machine does not tell the present one."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, ValueError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return float(peak if sys.platform == "darwin" else peak * 1024)
-    return float(pages * resource.getpagesize())
-
-
-def create_app(engine: Engine, name: str, memory_limit_bytes: int = 0) -> Starlette:
+def create_app(engine: Engine, name: str) -> Starlette:
     """Return the application over a loaded engine."""
-    server = _Server(engine, name, memory_limit_bytes)
+    server = _Server(engine, name)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001 (Starlette's signature)
@@ -128,10 +105,10 @@ def create_app(engine: Engine, name: str, memory_limit_bytes: int = 0) -> Starle
 class _Server:
     """The handlers, over one engine with one model."""
 
-    def __init__(self, engine: Engine, name: str, memory_limit_bytes: int) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
         self._name = name if ":" in name else f"{name}:latest"
-        self._instruments = Instruments(self._name, memory_limit_bytes)
+        self._instruments = Instruments(self._name)
 
     async def version(self, request: Request) -> Response:  # noqa: ARG002 (Starlette's signature)
         return JSONResponse({"version": VERSION})

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class SettingError(Exception):
@@ -47,3 +48,16 @@ class Environment:
         """Return the setting as a path, None when it is unset."""
         value = self.text(name, "")
         return Path(value) if value else None
+
+    def base_url(self, name: str, default: str | None = None) -> str:
+        """Return an address: of "host:port" and "http://host:port/" alike; no path, query or user is in it."""
+        address = self.text(name, default)
+        url = (address if "://" in address else f"http://{address}").rstrip("/")
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port out of range, a torn IPv6 address
+            sound = False
+        if not sound or parts.path or parts.query or parts.fragment or "@" in url or any(c.isspace() for c in url):
+            raise SettingError(f"{name} is {address!r}; expected http://HOST[:PORT] or https://HOST[:PORT]")
+        return url

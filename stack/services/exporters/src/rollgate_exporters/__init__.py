@@ -1,0 +1,1 @@
+"""Prometheus exporters for what serves no metrics of its own."""

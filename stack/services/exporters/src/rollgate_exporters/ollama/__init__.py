@@ -1,0 +1,1 @@
+"""What Ollama's HTTP API tells, as metrics."""
