@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.canvas import figure as figure_of
 from harness.bench.streams import Effect, Layout, Noise, World, draw
 from harness.bench.subject import RolloutJudge, calibration, ramp
+from harness.report.canvas import figure as figure_of
 
 MINUTES = 30
 _ALPHA = 0.01

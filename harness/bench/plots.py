@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.canvas import figure as figure_of
 from harness.bench.cells import ROLLGATE, Cell, Standing
 from harness.bench.oracle import NOISY_SPRT, SPRT
 from harness.bench.outcome import scale_of
 from harness.bench.runner import Result
+from harness.report.canvas import figure as figure_of
 
 Axes = Any  # and figures: matplotlib's own types leave too much unknown
 _FLOOR = 2e-4  # where "never seen" is drawn on a logarithmic axis

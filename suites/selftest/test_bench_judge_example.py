@@ -29,7 +29,9 @@ def test_nothing_is_left_in_the_users_folders_by_loading_or_drawing(tmp_path: Pa
     home, cache = tmp_path / "home", tmp_path / "cache"
     home.mkdir()
     environment = {"HOME": str(home), "ROLLGATE_CACHE": str(cache), "PATH": os.environ["PATH"]}
-    draw = "import sys; from harness.bench import canvas, plots; canvas.figure((1, 1)).savefig(sys.argv[1])"
+    draw = (
+        "import sys, harness.bench.plots; from harness.report import canvas; canvas.figure((1, 1)).savefig(sys.argv[1])"
+    )
     for code in (draw, "import matplotlib.figure, matplotlib.font_manager"):
         assert list(home.rglob("*")) == []
         command = [sys.executable, "-c", code, str(tmp_path / "it.png")]

@@ -35,7 +35,7 @@ JOBS = {
     "rf.scrape.alertmanager": ("alertmanager", 15, "monitoring"),
     "rf.scrape.prometheus": ("prometheus", 15, "monitoring"),
 }
-OURS = {"gateway", "haproxy", "gpu"}
+OURS = {"gateway", "haproxy", "gpu", "grafana"}
 
 
 def config() -> dict[str, Any]:
