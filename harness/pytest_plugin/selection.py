@@ -46,7 +46,7 @@ def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
 def _instances(target: Target, *, limited: bool) -> Iterator[ParameterSet]:
     """Yield (service, arm) of each instance that the provider runs, marked with both; arm None off the arms."""
     for service in target.system.services if target.named else ():
-        if _absence(service, target.provider_name) or (limited and service.resources.memory_gb is None):
+        if absence(service, target.provider_name) or (limited and service.resources.memory_gb is None):
             continue
         for arm in Arm if service.per_arm else (None,):
             marks = [pytest.mark.service(service.name), *([pytest.mark.arm(arm.value)] if arm else [])]
@@ -135,12 +135,12 @@ def _lacking(item: pytest.Item, target: Target) -> str:
         return "a stack that is up already is not gated: leave --stack-file out"
     provider = target.provider_name
     for name in services_of(item):
-        if reason := _absence(target.system.service(name), provider):
+        if reason := absence(target.system.service(name), provider):
             return f"{name} does not run on {provider}: {reason}"
     return ""
 
 
-def _absence(service: Service, provider: str) -> str:
+def absence(service: Service, provider: str) -> str:
     """Return why `provider` does not run a service here, "" where it does."""
     if provider == PROVIDER and lacks_gpu(service):
         return "this machine shows no GPU"

@@ -22,10 +22,11 @@ HEADER = "Inference-Header-Content-Length"
 
 
 @asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
-    """Serve an application on a free port of the loopback; give its base URL."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+async def serving(app: Starlette, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """Serve an application on a free port of the loopback, or on `listener`; give its base URL."""
+    if listener is None:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -111,7 +111,9 @@ def test_a_crashing_release_exits_with_1():
         assert "crashing as configured" in server.said()
 
 
-@pytest.mark.parametrize("package", ["rollgate_gateway", "rollgate_faiss", "rollgate_ollama_facade"])
+@pytest.mark.parametrize(
+    "package", ["rollgate_gateway", "rollgate_faiss", "rollgate_ollama_facade", "rollgate_exporters.ollama"]
+)
 def test_a_server_without_its_settings_exits_with_2_and_one_line(package: str):
     """Nothing is set."""
     with _process(package, {}) as server:

@@ -119,7 +119,7 @@ class Gpus:
                 self._open = True
             driver = _text(self._nvml.nvmlSystemGetDriverVersion())
             found = {device.uuid: device for device in self._devices()}
-            self._take_events(found)
+            self._take_events()
         except pynvml.NVMLError as error:
             self.close()
             return Reading(reason=str(error))
@@ -202,8 +202,8 @@ class Gpus:
         else:
             self._registered[self._nvml.address(handle)] = uuid
 
-    def _take_events(self, found: Mapping[str, Device]) -> None:
-        if self._events is None or not (self._registered or found):
+    def _take_events(self) -> None:
+        if self._events is None:
             return
         for _ in range(_MOST_EVENTS):
             try:
