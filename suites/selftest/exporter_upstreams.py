@@ -33,7 +33,7 @@ class OllamaDouble:
         self.stored: list[dict[str, Any]] = []
         self.instead: dict[str, Response] = {}
         self._looks = asyncio.Semaphore(0)
-        paths = ("/api/ps", "/api/tags", "/api/version")
+        paths = ("/api/ps", "/api/tags", "/api/version", "/elsewhere")
         self.app = Starlette(routes=[Route(path, self._answer, methods=["GET"]) for path in paths])
 
     async def looked(self, times: int) -> None:
@@ -50,6 +50,7 @@ class OllamaDouble:
             "/api/ps": {"models": self.loaded},
             "/api/tags": {"models": self.stored},
             "/api/version": {"version": "0.13.5"},
+            "/elsewhere": {"models": []},
         }
         return self.instead.get(path) or JSONResponse(bodies[path])
 

@@ -47,9 +47,44 @@ def nvml(tmp_path: Path) -> NvmlFile:
     return NvmlFile(tmp_path)
 
 
+class Sessions(Recording):
+    """As the driver has it: what failed in a session, or as a whole, answers only in a session that begins later."""
+
+    def __init__(self, path: Path) -> None:
+        self.well: bool | None = None
+        self.broken: set[str] = set()
+        super().__init__(path)
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
+        super().nvmlInit()
+        self.well, self.broken = True, set()
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802 - NVML's name
+        if not self.well:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+        broken = set(self.broken)
+        try:
+            return super().nvmlSystemGetDriverVersion()
+        except pynvml.NVMLError:
+            self.well = False
+            raise
+        finally:
+            self.broken = broken
+
+    def _asked(self, name: str, handle: int, *args: int) -> Any:  # noqa: ANN401 - NVML's own
+        if name in self.broken:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        try:
+            return super()._asked(name, handle, *args)
+        except pynvml.NVMLError as error:
+            if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
+                self.broken.add(name)
+            raise
+
+
 def gpus_of(nvml: NvmlFile) -> Gpus:
     """Return a reader of the recording."""
-    return Gpus(Recording(nvml.path))
+    return Gpus(Sessions(nvml.path))
 
 
 def app_of(library: Any) -> Any:  # noqa: ANN401 - NVML's own
@@ -95,7 +130,7 @@ async def test_a_driver_that_goes_away_and_comes_back(where: str, nvml: NvmlFile
     """Unloaded under the exporter's feet: 0 and no old values; loaded again: all of it, the counters still there."""
     nvml.document["events"] = [[0, 31]]
     nvml.write()
-    async with client_of(app_of(Recording(nvml.path))) as client:
+    async with client_of(app_of(Sessions(nvml.path))) as client:
         before = await scraped(client)
         nvml.document = {**nvml.document, where: GONE, "events": []}
         nvml.write()

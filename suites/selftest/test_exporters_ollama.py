@@ -75,7 +75,7 @@ WRONG = {
     "models that are words": JSONResponse({"models": ["a"]}),
     "a model without a size": JSONResponse({"models": [{"name": "a"}]}),
     "a size that is no number": JSONResponse({"models": [{"name": "a", "size": "big"}]}),
-    "another place": RedirectResponse("/api/version"),
+    "another place": RedirectResponse("/elsewhere"),
     "more than it can be": Response(b" " * (8 * 2**20 + 1)),
 }
 
@@ -84,15 +84,18 @@ WRONG = {
 @pytest.mark.parametrize("path", ["/api/ps", "/api/tags"])
 @pytest.mark.parametrize("said", WRONG)
 async def test_an_answer_that_ollama_would_not_give_is_an_ollama_that_is_down(said: str, path: str):
-    """Of either question; after it Ollama answers again and is up again."""
+    """Of either question; after it Ollama answers again and is up again, and nothing was loaded meanwhile."""
     ollama = OllamaDouble()
+    ollama.loaded = [model("a")]
     async with serving(ollama.app) as url, client_of(create_app(exporter_of(url))) as client:
+        await scraped(client)
         ollama.instead[path] = WRONG[said]
         wrong = await scraped(client)
         reason = (await client.get("/health")).json()["ollama"]
         ollama.instead.clear()
-        assert value(await scraped(client), "ollama_up") == 1
-    assert value(wrong, "ollama_up") == 0
+        mended = await scraped(client)
+    assert [value(found, "ollama_up") for found in (wrong, mended)] == [0, 1]
+    assert value(mended, "ollama_model_loads_total", model="a") == 0
     assert value(wrong, "ollama_probes_total", path=path, outcome="error") >= 1
     assert reason.startswith(f"{path}: ")
 
@@ -240,7 +243,7 @@ def _bound(port: int) -> socket.socket:
 
 @pytest.mark.asyncio
 async def test_a_restarted_ollama_is_up_at_the_next_scrape_and_its_models_are_loaded_again():
-    """Gone and back at the same address; no pooled connection stands in the way."""
+    """Gone and back at the same address; no connection of before stands in the way."""
     ollama = OllamaDouble()
     ollama.loaded = [model("a")]
     with _bound(0) as held:

@@ -65,9 +65,7 @@ class Exporter:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Watch what is loaded, until the context ends."""
-        # A new connection for each question: one that went stale in a pool would look like an Ollama that is down.
-        connector = aiohttp.TCPConnector(force_close=True)
-        async with aiohttp.ClientSession(connector=connector, trust_env=False) as http:
+        async with aiohttp.ClientSession(trust_env=False) as http:
             self._api = OllamaApi(http, self._url, self._timeout_s, self._probes.told)
             watching = asyncio.create_task(self._watch())
             try:
