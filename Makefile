@@ -35,6 +35,7 @@ test: lint  ## lint, the selftests, and the conformance cases that start nothing
 		-n $(WORKERS) --dist worksteal -m 'not alone' --junitxml=reports/test-junit.xml
 	$(BIN)/pytest suites/selftest -m alone --junitxml=reports/test-alone-junit.xml
 	$(BIN)/rollgate rules check
+	$(BIN)/rollgate dashboards check
 	$(BIN)/rollgate bench judge --minute --out reports/bench-judge-minute
 
 test-all: test  ## everything that this machine can run: also every known release and drill, once
