@@ -150,12 +150,13 @@ def run_request(
     defects = logging.FileHandler(folder / "logs" / "rollgate.log", delay=True)
     log = logging.getLogger("rollgate")
     log.addHandler(defects)
-    log.propagate = False
+    propagates, log.propagate = log.propagate, False
     try:
         verdict = gate.go()
     finally:
         sink.close()
         log.removeHandler(defects)
+        log.propagate = propagates
         defects.close()
         gate.outside.journal.close()
         _close(gate.driver)

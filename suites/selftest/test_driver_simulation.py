@@ -1,5 +1,6 @@
 """The driver in a thousand simulated worlds full of faults; what is planted in it is found."""
 
+import logging
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -185,3 +186,11 @@ def test_one_seed_is_shown_step_by_step() -> None:
     assert answer.exit_code == 0
     assert "journal 1: rollout" in answer.output
     assert "every rule held" in answer.output
+
+
+def test_simulated_rollouts_leave_the_log_as_it_was():
+    """What is silenced meanwhile speaks again after them."""
+    log = logging.getLogger("rollgate")
+    level = log.level
+    worlds(0, 1)
+    assert log.level == level

@@ -64,8 +64,18 @@ class Result:
 
 def worlds(first: int, count: int) -> Result:
     """Run the worlds of `count` seeds from `first` on."""
-    logging.getLogger("rollgate").setLevel(logging.CRITICAL)  # what the driver would log is held to the rules here
-    whole = Result()
+    log = logging.getLogger("rollgate")
+    level, whole = log.level, Result()
+    log.setLevel(logging.CRITICAL)  # what the driver would log is held to the rules here
+    try:
+        _run(whole, first, count)
+    finally:
+        log.setLevel(level)
+    whole.broken = whole.broken[:_KEPT]
+    return whole
+
+
+def _run(whole: Result, first: int, count: int) -> None:
     for seed in range(first, first + count):
         told = World(seed).run()
         whole.runs += 1
@@ -78,8 +88,6 @@ def worlds(first: int, count: int) -> Result:
             whole.failures += 1
             rule, text = told.broken[0]
             whole.broken.append((seed, str(rule), text))
-    whole.broken = whole.broken[:_KEPT]
-    return whole
 
 
 @dataclass(frozen=True, slots=True)
