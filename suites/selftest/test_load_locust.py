@@ -160,7 +160,7 @@ def test_a_scenario_runs_by_hand(tmp_path: Path, workers: int) -> None:
     with serving(right) as server:
         command = [
             sys.executable, "-m", "locust", "-f", str(share_root() / "scenarios" / "answer.py"), "--headless",
-            "--host", f"http://127.0.0.1:{server.port}", "--run-time", "4s", "--users", str(workers),
+            "--host", f"http://127.0.0.1:{server.port}", "--run-time", "9s", "--users", str(workers),
             "--spawn-rate", "9", "--stop-timeout", "10", "--json",
             *(["--processes", str(workers)] if workers > 1 else []),
         ]  # fmt: skip
