@@ -1,5 +1,6 @@
 """A dashboard as a picture: its own queries, units and limits, drawn without Grafana, and saying so."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 from harness.model.dashboard import Answer, Dashboard, Line, Panel, Step
 from harness.model.errors import EnvironmentProblem
 from harness.report.canvas import figure
-from harness.report.quantities import quantity
+from harness.report.quantities import BINARY, binary_ticks, quantity
 
 Axes = Any  # matplotlib's own types leave too much unknown
 
@@ -21,7 +22,7 @@ _PALETTE = (
     "#1f60c4", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#0d9aa6", "#b877d9", "#6d5f13", "#f2495c", "#5d6470",
     "#a16207", "#0f766e", "#9d174d", "#4338ca", "#65a30d", "#7c2d12",
 )  # fmt: skip
-_MOST_NAMED = 8
+_MOST_ROWS = 4
 _LIMIT_REACH = 4.0  # a limit this many times above the data is told, not drawn: it would press the data flat
 _STATS_A_ROW = 6
 _WRAP = 12.0  # letters to an inch of small print
@@ -57,7 +58,7 @@ def drawn(dashboard: Dashboard, answers: Mapping[int, Sequence[Answer]], said: C
     path = folder / f"{dashboard.uid}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path, dpi=72, facecolor=_PAPER, metadata={"Software": "rollgate"})
+        canvas.savefig(path, dpi=90, facecolor=_PAPER, metadata={"Software": "rollgate"})
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise EnvironmentProblem(msg, mend="name another folder with --out") from error
@@ -105,10 +106,14 @@ def _panel(sheet: _Sheet, panel: Panel, answers: Sequence[Answer]) -> None:
     elif panel.kind == "stat":
         _stat(card, panel, lines)
     else:
-        named = min(len(lines), 2 * _MOST_NAMED)
-        room = 0.16 * -(-named // (2 if named <= _MOST_NAMED else 4)) + 0.12
-        plot = sheet.axes(left + 0.75, top + 0.4, width - 0.95, deep - 0.68 - room)
+        columns, rows = _table(panel, lines, width - 0.3)
+        plot = sheet.axes(left + 0.75, top + 0.4, width - 0.95, deep - 0.8 - 0.17 * rows)
         _timeseries(plot, panel, lines, sheet.span)
+        _legend(card, plot, columns, columns * rows, 0.2 / width)
+        far = _far(panel, lines)
+        if far:
+            told = f"▲ limits far above: {', '.join(quantity(panel.unit, value) for value in far)}"
+            card.text(1 - 0.1 / width, 1 - 0.12 / deep, told, va="top", ha="right", size=8, color=_COLOURS["red"])
         spared = [a.reason for a in answers if a.status == "not_applicable"]
         if spared:
             card.text(0.99, 0.02, f"in part not applicable: {spared[0]}", ha="right", size=7.5, color=_PALE)
@@ -139,27 +144,29 @@ def _timeseries(plot: Axes, panel: Panel, lines: Sequence[Line], span: tuple[flo
             plot.plot(x, y, color=_PALETTE[number % len(_PALETTE)], linewidth=1.3, label=_label(panel, line),
                       marker="." if len(x) == 1 else None)  # fmt: skip
     values = [value for line in lines for _, value in line.points]
-    _limits(plot, panel, max(values))
+    for value, colour in _bad(panel):
+        if value <= _reach(panel, lines):
+            plot.axhline(value, color=_COLOURS.get(colour, _PALE), linewidth=1.2, linestyle="--")
     if panel.maximum is not None:
         plot.set_ylim(0, panel.maximum * 1.04)
     elif min(values) >= 0:
         plot.set_ylim(bottom=0)
     plot.set_xlim(0, span[1] - span[0])
     _axes(plot, panel.unit, span[0])
-    _legend(plot, lines)
 
 
-def _limits(plot: Axes, panel: Panel, top: float) -> None:
-    """Draw the limits that are near the data, and tell the others."""
-    reach = panel.maximum or max(top * _LIMIT_REACH, 1e-12)
-    bad = [(step.value, step.colour) for step in panel.steps if step.value is not None and step.colour != "green"]
-    for value, colour in bad:
-        if value <= reach:
-            plot.axhline(value, color=_COLOURS.get(colour, _PALE), linewidth=1.2, linestyle="--")
-    far = [value for value, _ in bad if value > reach]
-    if far:
-        told = f"▲ limits far above: {', '.join(quantity(panel.unit, value) for value in far)}"
-        plot.text(0.99, 0.97, told, ha="right", va="top", size=7.5, color=_COLOURS["red"], transform=plot.transAxes)
+def _bad(panel: Panel) -> list[tuple[float, str]]:
+    return [(step.value, step.colour) for step in panel.steps if step.value is not None and step.colour != "green"]
+
+
+def _reach(panel: Panel, lines: Sequence[Line]) -> float:
+    """Return up to where limits are drawn: the scale's end, a few times the data, or anywhere where all is 0."""
+    top = max(value for line in lines for _, value in line.points)
+    return panel.maximum or (top * _LIMIT_REACH if top > 0 else math.inf)
+
+
+def _far(panel: Panel, lines: Sequence[Line]) -> list[float]:
+    return [value for value, _ in _bad(panel) if value > _reach(panel, lines)]
 
 
 def _axes(plot: Axes, unit: str, origin: float) -> None:
@@ -173,6 +180,8 @@ def _axes(plot: Axes, unit: str, origin: float) -> None:
     plot.xaxis.set_major_formatter(moment)
     plot.locator_params(axis="x", nbins=5)
     plot.locator_params(axis="y", nbins=5)
+    if unit in BINARY:
+        plot.set_yticks(binary_ticks(plot.get_ylim()[1]))
     plot.tick_params(labelsize=8, colors=_PALE, length=2)
     plot.grid(visible=True, color="#e5e7eb", linewidth=0.6)
     for side in plot.spines.values():
@@ -187,14 +196,19 @@ def _stack(plot: Axes, lines: Sequence[Line], origin: float) -> None:
                    colors=[_PALETTE[n % len(_PALETTE)] for n in range(len(lines))])  # fmt: skip
 
 
-def _legend(plot: Axes, lines: Sequence[Line]) -> None:
+def _table(panel: Panel, lines: Sequence[Line], width: float) -> tuple[int, int]:
+    """Return the columns and rows of a legend in `width` inches; what does not fit is counted in its last place."""
+    longest = max(len(line.name if panel.stacked else _label(panel, line)) for line in lines)
+    columns = max(1, min(6, int(width / (0.072 * longest + 0.35)), len(lines)))
+    return columns, min(_MOST_ROWS, -(-len(lines) // columns))
+
+
+def _legend(card: Axes, plot: Axes, columns: int, most: int, left: float) -> None:
     handles, names = plot.get_legend_handles_labels()
-    most = 2 * _MOST_NAMED
-    if len(lines) > most:
-        handles, names = handles[:most], [*names[: most - 1], f"and {len(lines) - most + 1} more"]
-    columns = 2 if len(names) <= _MOST_NAMED else 4
-    plot.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.05, -0.11), ncols=columns, frameon=False,
-                fontsize=7.5, labelcolor=_INK, handlelength=1.2, borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    if len(names) > most:
+        handles, names = handles[:most], [*names[: most - 1], f"and {len(names) - most + 1} more"]
+    card.legend(handles, names, loc="lower left", bbox_to_anchor=(left, 0.01), ncols=columns, frameon=False, fontsize=8,
+                labelcolor=_INK, handlelength=1.2, borderaxespad=0, columnspacing=1.4, labelspacing=0.3)  # fmt: skip
 
 
 def _label(panel: Panel, line: Line) -> str:
