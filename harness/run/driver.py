@@ -83,6 +83,7 @@ class Driver:
     _stage_began: float = 0.0
     _probed: float = -math.inf  # on the clock that never steps
     _ordered: int = 0
+    _owed: list[StageRecord] = field(default_factory=list[StageRecord])  # stage records that are not journaled yet
     _adrift: bool = False  # the last move failed: the router may be anywhere
     _left: Left | None = None
     _calls: HookCalls | None = field(init=False, default=None)
@@ -420,13 +421,20 @@ class Driver:
             reason=self.state.reason,
         )
         self.records.append(record)
-        try:
-            self.parts.journal.append("stage", asdict(record))
-        except EnvironmentProblem as error:
-            self._note(f"the stage's record could not be journaled: {error}", "error")
+        self._owed.append(record)
+        self._pay()
         self.parts.sink.emit(StageEnded(record=record, at=now))
         if self._calls is not None:
             self._calls.left(record)
+
+    def _pay(self) -> None:
+        """Journal the stage records that a full disk, say, has kept out so far, oldest first."""
+        try:
+            while self._owed:
+                self.parts.journal.append("stage", asdict(self._owed[0]))
+                del self._owed[0]
+        except EnvironmentProblem as error:
+            self._note(f"the stage's record could not be journaled: {error}", "error")
 
     def _confirm(self) -> rollout.Confirmed:
         """Drain the load, so that what never came back counts too, and judge the whole."""
@@ -441,10 +449,18 @@ class Driver:
         return rollout.Confirmed(at=self._now(), judgements=judgements)
 
     def _finish(self, before: rollout.State, finish: rollout.Finish) -> None:
-        if finish.decision is not Decision.ROLLBACK and (problem := self._elsewhere() or self._unsettled()):
-            self.state = replace(before, phase=rollout.Phase.PROMOTING, share=self.state.share)
+        open_ = replace(before, phase=rollout.Phase.PROMOTING, share=self.state.share)
+        try:
+            problem = "" if finish.decision is Decision.ROLLBACK else self._elsewhere() or self._unsettled()
+        except KeyboardInterrupt:
+            self.state = open_  # what is not made to stay has not ended: whoever catches this brings traffic back
+            raise
+        if problem:
+            self.state = open_
             self.stop(problem, Cause.ENVIRONMENT)
             return
+        if self._owed:
+            self._pay()
         if finish.decision is Decision.ROLLBACK and (self._adrift or self.state.share > self.state.base):
             self.parts.router.drop_lease()
             self._note("the router could not be told: the lease is dropped, which ends candidate traffic", "error")

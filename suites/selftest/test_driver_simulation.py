@@ -194,3 +194,9 @@ def test_simulated_rollouts_leave_the_log_as_it_was():
     level = log.level
     worlds(0, 1)
     assert log.level == level
+
+
+@pytest.mark.parametrize("seed", [480938, 622442, 760185, 813663])
+def test_what_broke_a_rule_once_in_a_million_holds(seed: int):
+    """Ctrl-C while a held share is made to stay; a disk that is full just when a stage's record is written."""
+    assert World(seed).run().broken == []
