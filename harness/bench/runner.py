@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.bench.cells import Cell, Kind, Tier
 from harness.bench.measure import Part, measure
+from harness.bench.pool import side_by_side
 from harness.bench.sources import digest
 from harness.bench.tally import Tally
 
@@ -137,21 +135,5 @@ def _done(missing: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, Result]]
     alone = [chunk for chunk in missing if chunk.cell.kind is Kind.SPEED]
     yield from ((chunk, chunk.run()) for chunk in alone)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent)
-    try:
-        futures: dict[Future[Result], Chunk] = {
-            pool.submit(chunk.run): chunk for chunk in missing if chunk.cell.kind is not Kind.SPEED
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rest = [chunk for chunk in missing if chunk.cell.kind is not Kind.SPEED]
+    yield from side_by_side(rest, Chunk.run, jobs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.console import say
+from harness.cli.console import relative, say
 from harness.model.errors import SpecError
 from harness.planning.time_scale import parse_duration
 
@@ -61,7 +61,7 @@ def generate(system: System) -> None:
     from harness.wiring import dashboards as wired  # noqa: PLC0415
 
     for path in wired.generate_dashboards(system):
-        say(_relative(path))
+        say(relative(path))
 
 
 def draw(
@@ -74,7 +74,7 @@ def draw(
     from harness.wiring import dashboards as wired  # noqa: PLC0415
 
     for path in wired.draw_dashboards(system, live, out, _seconds(last)):
-        say(_relative(path))
+        say(relative(path))
 
 
 def coverage(systems: Systems = None) -> None:
@@ -106,10 +106,6 @@ def _seconds(text: str) -> float:
 def _tell(findings: "Iterable[Finding]") -> None:
     for finding in findings:
         say(str(finding), err=True)
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _table(result: "CheckedDashboards") -> None:

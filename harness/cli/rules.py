@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.console import say
+from harness.cli.console import relative, say
 from harness.model.errors import SpecError
 from harness.planning.time_scale import format_duration
 
@@ -72,11 +71,7 @@ def record(
     from harness.wiring import rules as wired  # noqa: PLC0415
 
     for path in wired.record_scrapes(system, live):
-        say(_relative(path))
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+        say(relative(path))
 
 
 def _table(result: "Checked") -> Sequence[str]:

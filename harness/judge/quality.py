@@ -1,6 +1,7 @@
 """Objectives on bounded scores: answer quality, similarity, toxicity."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,12 +56,12 @@ class QualityTrial:
         self._edge = self._side.turned(terms.threshold / 100)
         points = np.unique(np.append(DIFFERENCES if self._paired else GRID, self._edge))
         error = 1 - terms.confidence
-        self._difference = DifferenceBets(alpha=error, points=points)
-        self._mean = MeanBets(alpha=error, points=points)
-        self._capital: Capital = (self._difference if self._paired else self._mean).capital
+        # Of the whole, and of each stage after the first, about the edge alone; one of the two lists is used.
+        self._differences = [DifferenceBets(alpha=error, points=points)] if self._paired else []
+        self._means = [] if self._paired else [MeanBets(alpha=error, points=points)]
+        self._capital: Capital = self._bets[0].capital
         self._at = self._capital.at(self._edge)
         self._restarts = Restarts(len(terms.plan.stages) - 1, EXCESS)
-        self._later: list[MeanBets | DifferenceBets] = []  # of the stages after the first, about the edge alone
         self._peak = -math.inf
         self._pairs = Pairing()
         self._arms = {arm: _Sum() for arm in Arm}
@@ -74,7 +75,7 @@ class QualityTrial:
         """Take one interval of one arm."""
         if not self._terms.judges(record):
             if self._paired and record.arm is Arm.BASELINE and record.stage == WARMUP and not _beyond(record):
-                self._difference.learn(self._read(record))
+                self._differences[0].learn(self._read(record))
             return
         if record.arm is None:
             msg = f"{record.signal}: a score needs the arm that it belongs to"
@@ -86,10 +87,13 @@ class QualityTrial:
             return
         self._count(record, scores)
         if record.arm is Arm.CANDIDATE:
-            for bets in (self._mean, *self._later):
-                if isinstance(bets, MeanBets):
-                    bets.update(scores)
+            for bets in self._means:
+                bets.update(scores)
             self._weigh()
+
+    @property
+    def _bets(self) -> Sequence[MeanBets | DifferenceBets]:
+        return self._differences or self._means
 
     def _begin(self) -> None:
         """Bet anew: a stage follows another."""
@@ -98,13 +102,16 @@ class QualityTrial:
         edge = baseline.mean + self._edge
         usable = self._paired and baseline.n and 0 < edge < 1
         self._alone = MeanBets(alpha=1 - self._terms.confidence, points=np.array([edge])) if usable else None
-        if self._restarts.left(1 + len(self._later)):
-            kind = DifferenceBets if self._paired else MeanBets
-            self._later.append(kind(alpha=1 - self._terms.confidence, points=np.array([self._edge])))
+        if self._restarts.left(len(self._bets)):
+            error, points = 1 - self._terms.confidence, np.array([self._edge])
+            if self._paired:
+                self._differences.append(DifferenceBets(alpha=error, points=points))
+            else:
+                self._means.append(MeanBets(alpha=error, points=points))
 
     def _weigh(self) -> None:
         first = float(self._capital.below[self._at])
-        worth = self._restarts.average([first, *(float(bets.capital.below[0]) for bets in self._later)])
+        worth = self._restarts.average([first, *(float(bets.capital.below[0]) for bets in self._bets[1:])])
         self._peak = max(self._peak, worth)
 
     def _count(self, record: Evidence, scores: Scores) -> None:
@@ -125,14 +132,13 @@ class QualityTrial:
             if float(scores_c.n) and float(scores_b.n):
                 self._count(candidate, scores_c)
                 self._count(baseline, scores_b)
-                for bets in (self._difference, *self._later):
-                    if isinstance(bets, DifferenceBets):
-                        bets.update(scores_c, scores_b)
+                for bets in self._differences:
+                    bets.update(scores_c, scores_b)
                 if self._alone is not None and candidate.stage == self.stages.name:
                     self._alone.update(scores_c)
                 self._weigh()
         elif baseline:
-            self._difference.learn(self._read(baseline))
+            self._differences[0].learn(self._read(baseline))
 
     def _read(self, record: Evidence) -> Scores:
         """Return a record's scores, turned so that high is good; ValueError where they are none."""
@@ -179,7 +185,7 @@ class QualityTrial:
             needed = more_to_reach(proof, wanted, math.ceil(candidate.n))
             reason += f"; about {needed} more scores of the candidate would settle it" if needed else ""
         low, high = self._side.ends(*self._capital.interval(1 - self._terms.confidence))
-        value = float(self._difference.difference) if self._paired else candidate.mean
+        value = float(self._differences[0].difference) if self._paired else candidate.mean
         return Finding(
             status=status,
             reason=reason,
@@ -200,7 +206,7 @@ class QualityTrial:
             most = f"{self._unread[Arm.BASELINE]} answers of the baseline cannot be read{self._why[Arm.BASELINE]}"
             return Status.ERROR, f"{seen}; {most}, more than can: the measurement, not the release"
         if self._paired:
-            gap = 100 * side.back(float(self._difference.difference))
+            gap = 100 * side.back(float(self._differences[0].difference))
             seen += f" against the baseline's {_mean(side, baseline)} in the same intervals, {gap:+.2f} points"
             limit = f"margin {threshold:g} points"
         compares = not self._paired or self._terms.gating.mode is not RollbackOn.ABSOLUTE
@@ -223,9 +229,9 @@ class QualityTrial:
 
     def _shown(self) -> bool:
         """Tell whether the newest stage alone brings enough to pass; the first one has brought all that there is."""
-        if not self._later:
+        if len(self._bets) == 1:
             return True
-        own = [float(self._later[-1].capital.above[0])]
+        own = [float(self._bets[-1].capital.above[0])]
         own += [float(self._alone.capital.above[0])] if self._alone is not None else []
         return max(own) >= SHOWN
 

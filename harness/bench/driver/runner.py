@@ -2,11 +2,8 @@
 
 import json
 import logging
-import multiprocessing
-import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.bench.driver.world import World
+from harness.bench.pool import side_by_side
 from harness.bench.sources import digest
 
 CHUNK = 1_000
@@ -137,30 +135,8 @@ def run(work: Sequence[Chunk], *, jobs: int, console: Console) -> Result:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("bench driver", total=len(work), completed=len(work) - len(missing))
-        for chunk, done in _done(missing, jobs):
+        for chunk, done in side_by_side(missing, Chunk.run, min(jobs, len(missing))):
             chunk.store(done)
             whole.add(done)
             progress.update(task, advance=1)
     return whole
-
-
-def _done(missing: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, Result]]:
-    if jobs <= 1 or len(missing) <= 1:
-        yield from ((chunk, chunk.run()) for chunk in missing)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent)
-    try:
-        futures: dict[Future[Result], Chunk] = {pool.submit(chunk.run): chunk for chunk in missing}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
