@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
 from harness.model.errors import EnvironmentProblem, LostLeaseError
 from harness.ports import Clock, Entry
 
@@ -18,6 +20,8 @@ create table if not exists fence (token integer not null, scope text not null de
 """
 _VERSION = 1  # of the layout; kept in the file's user_version, where 0 is a file of before there was one
 _GENESIS = "0" * 64
+_FROZEN = "another process is stopped in the middle of a write: continue or end it"
+_BUSY_S = 10.0  # longest wait for another process's write
 
 
 class SqliteJournal:
@@ -34,29 +38,42 @@ class SqliteJournal:
         self._rollout = rollout
         self._scope = scope
         self._token: int | None = None
+        # Of several that turn a new file to a write-ahead log, SQLite refuses one at once, whatever the timeout.
+        patient = Retrying(
+            retry=retry_if_exception(_busy), stop=stop_after_delay(_BUSY_S), wait=wait_random(0.01, 0.1), reraise=True
+        )
         try:
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=full")
-            self._prepare(path)
+            self._db = patient(self._opened, path)
         except sqlite3.Error as error:
             msg = f"cannot open the journal {path}: {error}"
-            raise EnvironmentProblem(msg, mend="free space, or choose another --out") from error
+            mend = _FROZEN if _busy(error) else "free space, or choose another --out"
+            raise EnvironmentProblem(msg, mend=mend) from error
 
-    def _prepare(self, path: Path) -> None:
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            db.execute("pragma journal_mode=wal")
+            db.execute("pragma synchronous=full")
+            self._prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @staticmethod
+    def _prepare(db: sqlite3.Connection, path: Path) -> None:
         """Lay the tables out; EnvironmentProblem for a file of a newer rollgate, which is left as it is."""
-        version = int(self._db.execute("pragma user_version").fetchone()[0])
+        version = int(db.execute("pragma user_version").fetchone()[0])
         if version > _VERSION:
-            self._db.close()
             msg = f"the journal {path} has layout {version}, this rollgate knows up to {_VERSION}"
             raise EnvironmentProblem(msg, mend="use the rollgate that wrote it, or a newer one")
         if version == _VERSION:
             return
-        self._db.executescript(_SCHEMA)
-        columns = {row[1] for row in self._db.execute("pragma table_info(fence)")}
+        db.executescript(_SCHEMA)
+        columns = {row[1] for row in db.execute("pragma table_info(fence)")}
         if "scope" not in columns:
-            self._db.execute("alter table fence add column scope text not null default ''")
-        self._db.execute(f"pragma user_version={_VERSION}")
+            db.execute("alter table fence add column scope text not null default ''")
+        db.execute(f"pragma user_version={_VERSION}")
 
     def fence(self) -> int:
         """Take the next fencing token of the scope; whoever held an older one can append no more."""
@@ -141,11 +158,13 @@ class _Transaction:
 
 def _unwritten(error: sqlite3.Error) -> EnvironmentProblem:
     """Return what to say of a journal that could not be written: a full disk, or somebody frozen in a write of it."""
-    locked = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-    mend = "another process is stopped in the middle of a write: continue or end it" if locked else ""
-    return EnvironmentProblem(
-        f"cannot write the journal: {error}", mend=mend or "free space under the run's folder, and let this user write"
-    )
+    mend = _FROZEN if _busy(error) else "free space under the run's folder, and let this user write"
+    return EnvironmentProblem(f"cannot write the journal: {error}", mend=mend)
+
+
+def _busy(error: BaseException) -> bool:
+    """Tell whether another process holds the journal's lock; an extended code keeps its kind in the last byte."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _digest(row: Sequence[Any]) -> str:

@@ -3,7 +3,9 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing as closed
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +83,26 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
     """No traceback of sqlite reaches the user."""
     with pytest.raises(EnvironmentProblem, match="cannot open the journal"):
         make(tmp_path / "missing")
+
+
+def test_a_new_journal_that_two_open_at_once_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite refuses one of two that turn a new file to a write-ahead log, without waiting: planted three times."""
+    refused: list[sqlite3.Connection] = []
+
+    class Raced(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:  # noqa: ANN401 - as the class says
+            if "journal_mode" in sql and len(refused) < 3:
+                refused.append(self)
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+                raise error
+            return super().execute(sql, parameters)
+
+    monkeypatch.setattr("harness.adapters.journal.sqlite3.connect", partial(sqlite3.connect, factory=Raced))
+    with closed(SqliteJournal(tmp_path / "j.sqlite", who="me", clock=SystemClock())) as journal:
+        journal.append("x", {})
+        assert len(journal.entries()) == 1
+    assert len(refused) == 3
+    for connection in refused:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.total_changes  # noqa: B018 - raises where the connection is closed
