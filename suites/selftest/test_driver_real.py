@@ -11,7 +11,8 @@ from harness.bench.driver import real_crash
 from harness.bench.driver.real_crash import CASES, Case, Matrix, crashes
 from harness.bench.driver.real_harm import Harm, frozen, full
 from harness.bench.driver.real_place import Place, place
-from harness.bench.driver.real_race import KINDS, Races, races, takeover
+from harness.bench.driver.real_race import KINDS, Races, killed_at, races, takeover
+from harness.model.errors import EnvironmentProblem
 
 pytestmark = [pytest.mark.selftest, pytest.mark.timeout(240)]
 
@@ -96,6 +97,14 @@ def test_of_two_drivers_one_moves_and_an_overtaken_one_leaves_no_trace(where: Pl
     takeover(where, 1, found)
     assert found.broken == []
     assert found.kinds.total() == len(KINDS) + 1
+
+
+def test_a_race_whose_first_driver_ends_too_soon_is_told_with_its_words(where: Place) -> None:
+    """Planted: no flags at all; nobody waits for a driver that is gone."""
+    where.fresh("gone")
+    (where.folder / "live.json").unlink()
+    with pytest.raises(EnvironmentProblem, match=r"(?s)ended with \d before it was at 25 %: .*live\.json"):
+        killed_at(where, 25)
 
 
 def test_a_race_in_which_both_move_would_be_told(where: Place) -> None:

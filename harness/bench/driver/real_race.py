@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 
 from harness.bench.driver.real_crash import begin, ended, forks, path_of
 from harness.bench.driver.real_place import FEATURE, SHARES, Place, wait
 from harness.model.errors import EnvironmentProblem
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ def races(place: Place, count: int, echo: Callable[[str], None] = lambda _: None
 def _race(place: Place, kind: str, name: str, found: Races) -> None:
     place.fresh("race")
     if kind != "two begin":
-        _killed_at(place, SHARES[0])
+        killed_at(place, SHARES[0])
     barrier = forks().Barrier(2)
     seen = len(place.journal.entries())
     both = [
@@ -81,14 +82,30 @@ def _race(place: Place, kind: str, name: str, found: Races) -> None:
     found.hold(there == (share, share, share), f"{name}: {kind}: {there} at the end, the journal says {share:g}")
 
 
-def _killed_at(place: Place, share: float) -> None:
+def killed_at(place: Place, share: float) -> None:
     """Have a driver killed while it bakes at `share`."""
     child = begin(place, place.arguments(*UP), "log")
     try:
-        wait(lambda: place.moved_to(share), f"{share:g} %", within=_PATIENCE_S)
+        _reached(place, child, lambda: place.moved_to(share), "log")
     finally:
         child.kill()
         child.join()
+
+
+def _reached(place: Place, child: BaseProcess, condition: Callable[[], object], log: str) -> None:
+    """Wait until a driver is where it is wanted; EnvironmentProblem with its last words where it ended before."""
+    found: list[object] = []
+
+    def there() -> bool:
+        alive = child.is_alive()  # before the condition is asked: what it did last counts
+        found[:] = [condition()]
+        return bool(found[0]) or not alive
+
+    wait(there, f"a driver at {SHARES[0]:g} %", within=_PATIENCE_S)
+    if not found[0]:
+        said = (place.folder / log).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        msg = f"a driver ended with {child.exitcode} before it was at {SHARES[0]:g} %: {' / '.join(said)}"
+        raise EnvironmentProblem(msg, mend="run this part again")
 
 
 def _frozen_between_writes(place: Place, pid: int) -> bool:
@@ -113,7 +130,7 @@ def takeover(place: Place, number: int, found: Races) -> None:
     """
     place.fresh("takeover")
     first = begin(place, place.arguments(*UP), "log1", unlocked=True)
-    wait(lambda: _frozen_between_writes(place, first.pid or 0), "a driver at 25 %", within=_PATIENCE_S)
+    _reached(place, first, lambda: _frozen_between_writes(place, first.pid or 0), "log1")
     try:
         found.back_s.append(wait(lambda: place.users_see(0), "users to be back", within=_PATIENCE_S))
         second = begin(place, place.arguments("--resume"), "log2", unlocked=True)
