@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import test_rollout_command as command
 from doubles import PlainRouter
-from test_driver import PLAN, make_rig
+from test_driver import PLAN, closing, make_rig
 from test_rollout_command import Shop
 from typer.testing import CliRunner
 
@@ -17,6 +17,8 @@ from harness.model.errors import EnvironmentProblem
 from harness.model.status import Status
 
 pytestmark = [pytest.mark.selftest, pytest.mark.timeout(120)]
+
+_ = closing  # the fixture closes what the rig has opened
 shop = command.shop
 OPTIONS = ("--feature", "--target-percentage", "--dry-run", "--force", "--rollback", "--verbose", "--help")
 
