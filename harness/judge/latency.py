@@ -16,13 +16,15 @@ from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 _SLACK = 1 + 1e-9  # two ways to write the same bound
+_LITTLE = 0.25  # of the share that may lie above the quantile: with less to be granted, next to nothing can be shown
 
 
 class LatencyTrial:
     """Holds the candidate's quantile to (1 + margin) times the baseline's.
 
     Fail. Before each interval the baseline's past (warm-up included) gives its quantile, the threshold T =
-    the bucket bound nearest to (1 + margin) times it, and the baseline's own share above T. Within the
+    the bucket bound nearest to (1 + margin) times it (or the one below, where latencies hardly vary), and the
+    baseline's own share above T. Within the
     interval the null is "the candidate's share above T exceeds the baseline's by no more than a release
     exactly at the margin would": by the baseline's past share above T / (1 + margin), which is about
     1 - quantile, minus that above T, and never less than nothing. Two equal arms satisfy it whatever
@@ -112,12 +114,8 @@ class LatencyTrial:
             self.difference.begin()
             self._newest = StageProof(self._within)
         self.difference.update(candidate, baseline, self._past_b)
-        bounds = candidate.bounds
-        there = nearest_bound(bounds, past * self._ratio)  # the last one where the margin lies beyond it
+        there, p_b, margin = self._threshold(past)
         over_c, over_b = sum(candidate.counts[there + 1 :]), sum(baseline.counts[there + 1 :])
-        n = self._past_b.n + 1
-        p_b = (float(self._past_b.above()[there]) + 0.5 * (1 - self._level)) / n
-        margin = max(0.0, self._past_b.share_above(bounds[there] / self._ratio) - p_b)
         counts = Counts(over_c, candidate.n, over_b, baseline.n)
         past_c = self._past_c.towards(p_b)
         self._excess.update(counts, p_b=p_b, past_c=past_c, margin=margin, phi=phi)
@@ -127,7 +125,29 @@ class LatencyTrial:
         self._past_c.update(over_c, candidate.n)
         self._beyond.add(counts)
         self._granted = margin
-        self._last_threshold = bounds[there]
+        self._last_threshold = self._past_b.bounds[there]
+
+    def _threshold(self, past: float) -> tuple[int, float, float]:
+        """Return the bound to judge at, by its index, the baseline's past share above it, and the margin granted there.
+
+        It is the bound nearest to the margin, the last one where the margin lies beyond it. But where latencies hardly
+        vary, and that bound lies above the margin, a release at the margin would not exceed it either: a share of next
+        to nothing is granted, and nothing can be shown there. Then it is the one below.
+        """
+        bounds = self._past_b.bounds
+        there = nearest_bound(bounds, past * self._ratio)
+        p_b, margin = self._grant(there)
+        if margin < _LITTLE * (1 - self._level) and past < bounds[there - 1] < past * self._ratio < bounds[there]:
+            below = self._grant(there - 1)
+            if below[1] > margin:
+                return there - 1, *below
+        return there, p_b, margin
+
+    def _grant(self, mark: int) -> tuple[float, float]:
+        """Return the baseline's past share above a bound, and by how much a release at the margin exceeds it there."""
+        above = float(self._past_b.above()[mark]) + 0.5 * (1 - self._level)
+        p_b = above / (self._past_b.n + 1)
+        return p_b, max(0.0, self._past_b.share_above(self._past_b.bounds[mark] / self._ratio) - p_b)
 
     def find(self, look: Look) -> Finding:
         """Judge what was counted so far."""

@@ -200,3 +200,18 @@ def test_a_score_passes_once_its_newest_stage_alone_shows_it():
     for n, mean, status in ((3, 0.8, Status.INCONCLUSIVE), (120, 0.8, Status.PASS), (120, 0.74, Status.INCONCLUSIVE)):
         judgement = verdict_on(SCORE, good + scores("95", 60, n, 6, mean), plan=_plan())
         assert judgement.status is status, judgement.reason
+
+
+@pytest.mark.parametrize("slower, passes", [(1.0, True), (1.25, False)])
+@pytest.mark.parametrize("seconds", [0.0395, 0.041, 0.05])
+def test_a_latency_that_hardly_varies_passes_wherever_its_bucket_ends(seconds: float, slower: float, passes: bool):  # noqa: FBT001
+    """Answers that differ by .3 % from each other; the last stage is as good, or 25 % slower, a margin of 20 %."""
+    rng, records = np.random.default_rng(8), []
+    for at, stage, factor in ((-9, "warmup", 1.0), *((at, "50", 1.0) for at in range(30)),
+                              *((at, "95", slower) for at in range(30, 45))):  # fmt: skip
+        for arm, n in ((B, 60 if stage != "95" else 6), (C, 60 if stage != "95" else 114)):
+            took = seconds * rng.lognormal(0, 0.003, n) * (factor if arm is C else 1.0)
+            records.append(latencies("q.latency", arm, float(at), took, stage=stage, share=SHARES.get(stage, 0.0)))
+    judgement = verdict_on(LATENCY, records, plan=_plan())
+    assert (judgement.status is Status.PASS) is passes, judgement.reason
+    assert (judgement.status is Status.FAIL) is not passes, judgement.reason
