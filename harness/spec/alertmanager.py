@@ -1,11 +1,13 @@
 """alertmanager.yml in, routes, receivers and inhibitions with their lines out."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from harness.model.errors import SpecError
 from harness.planning.rules.routing import Inhibition, Match, Route, Routing
+from harness.planning.time_scale import parse_duration
 from harness.spec.document import Document, Key, read_document
 
 _MATCHER = re.compile(r"""^\s*"?(?P<label>[a-zA-Z_]\w*)"?\s*(?P<op>=~|!~|!=|=)\s*(?P<value>.*?)\s*$""")
@@ -33,15 +35,31 @@ def load_routing(path: Path) -> Routing:
         )
         for i, item in enumerate(_list(document, ("inhibit_rules",)))
     ]
-    return Routing(_route(document, ("route",), ""), receivers, tuple(inhibitions))
+    return Routing(_route(document, ("route",), Route("", (), "")), receivers, tuple(inhibitions))
 
 
-def _route(document: Document, at: Key, inherited: str) -> Route:
+def _route(document: Document, at: Key, above: Route) -> Route:
     data = cast("dict[str, Any]", _at(document, at))
-    receiver = str(data.get("receiver", inherited))
-    routes = [_route(document, (*at, "routes", i), receiver) for i in range(len(_list(document, (*at, "routes"))))]
-    matches = _matches(document, (*at, "matchers"))
-    return Route(receiver, matches, document.where(at), tuple(routes), bool(data.get("continue", False)))
+    own = Route(
+        str(data.get("receiver", above.receiver)),
+        _matches(document, (*at, "matchers")),
+        document.where(at),
+        carries_on=bool(data.get("continue", False)),
+        group_wait_s=_seconds(document, (*at, "group_wait"), above.group_wait_s),
+        group_interval_s=_seconds(document, (*at, "group_interval"), above.group_interval_s),
+    )
+    routes = [_route(document, (*at, "routes", i), own) for i in range(len(_list(document, (*at, "routes"))))]
+    return replace(own, routes=tuple(routes))
+
+
+def _seconds(document: Document, at: Key, inherited: float) -> float:
+    found = _at(document, at)
+    if found is None:
+        return inherited
+    try:
+        return parse_duration(str(found))
+    except ValueError as error:
+        raise document.problem(at, str(error), mend="write a duration like 30s or 5m") from None
 
 
 def _matches(document: Document, at: Key) -> tuple[Match, ...]:

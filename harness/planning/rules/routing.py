@@ -26,13 +26,15 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route; `where` is "file:line"."""
+    """One route; `where` is "file:line", waits are in seconds: before a group is first told, and between tellings."""
 
     receiver: str
     matches: tuple[Match, ...]
     where: str
     routes: tuple["Route", ...] = ()
     carries_on: bool = False
+    group_wait_s: float = 30.0
+    group_interval_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,20 @@ def check_routing(routing: Routing, rules: Sequence[Rule]) -> list[Finding]:
 
 def receivers_of(route: Route, labels: Mapping[str, str]) -> Iterator[str]:
     """Yield who may hear of an alert with these labels: the deepest routes that it fits."""
+    yield from (found.receiver for found in routes_of(route, labels))
+
+
+def routes_of(route: Route, labels: Mapping[str, str]) -> Iterator[Route]:
+    """Yield the deepest routes that an alert with these labels may take."""
     deeper = False
     for child in route.routes:
         if all(match.passes(labels) for match in child.matches):
             deeper = True
-            yield from receivers_of(child, labels)
+            yield from routes_of(child, labels)
             if not child.carries_on and all(match.label in labels for match in child.matches):
                 return
     if not deeper:
-        yield route.receiver
+        yield route
 
 
 def _routes(route: Route, routing: Routing, alerts: Sequence[Mapping[str, str]], key: str) -> Iterator[Finding]:
