@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ Live = Annotated[str, typer.Option(help="The address of a running Prometheus, ht
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     rules = typer.Typer(no_args_is_help=True, help="A system's alert rules: prove, generate, record.")
-    for command in (check, generate, record):
+    for command in (check, generate, record, table):
         rules.command()(command)
     app.add_typer(rules, name="rules")
 
@@ -72,6 +73,23 @@ def record(
 
     for path in wired.record_scrapes(system, live):
         say(relative(path))
+
+
+def table(
+    live: Annotated[
+        list[Path] | None,
+        typer.Option(help="alerts.json of a run on a live stack; may be given once a system.", metavar="FILE"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("docs/benchmarks/alerts/table.md"),
+) -> None:
+    """Write the table of all alerts: lint, cases, mutants, and what live runs showed; 2 when anything is wanting."""
+    from harness.wiring.rules_table import write_table  # noqa: PLC0415
+
+    words = ["rollgate", "rules", "table", *(f"--live {relative(path)}" for path in live or ())]
+    sound = write_table(live or [], out, lambda text: say(text, err=True), " ".join(words))
+    say(relative(out))
+    if not sound:
+        raise typer.Exit(SpecError.exit_code)
 
 
 def _table(result: "Checked") -> Sequence[str]:
