@@ -4,7 +4,7 @@ import math
 from bisect import insort
 from dataclasses import replace
 
-from harness.model.evidence import Arm, Evidence, Kind
+from harness.model.evidence import Arm, Evidence
 
 _WAITING = 64  # records of one arm kept while their partners are awaited
 _LATEST_S = 300.0  # behind the newest; no request waits so long for its answer, and nothing later is waited for
@@ -128,7 +128,7 @@ def _merged(records: list[Evidence]) -> Evidence:
         first,
         end_s=max(record.end_s for record in records),
         n=sum(record.n for record in records),
-        bad=sum(record.bad for record in records) if first.kind is not Kind.HISTOGRAM else first.bad,
+        bad=sum(record.bad for record in records),
         counts=counts,
     )
 

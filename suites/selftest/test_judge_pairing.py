@@ -161,3 +161,35 @@ def test_in_any_order_nothing_is_lost_counted_twice_or_of_two_stages(order: list
         assert sum(c.n for _, c in mine if c) == 20 * sum(one == stage for _, one in order)
         assert all(b and c and b.stage == c.stage and b.n == c.n for b, c in mine)
     assert intervals.flush() == []
+
+
+def test_an_interval_that_begins_where_the_last_one_ended_is_one_of_its_own_and_comes_before_younger_ones():
+    """Second 10 comes after second 20 had the first interval handed on: two intervals, in order of time."""
+    intervals = Intervals(10.0)
+    assert spans(fed(intervals, seconds([0, 20]))) == [(0, 1, 20)]
+    assert fed(intervals, seconds([10])) == []
+    assert spans(intervals.flush()) == [(10, 11, 20), (20, 21, 20)]
+
+
+def test_what_ends_an_interval_over_a_gap_is_its_own_end():
+    """Second 15 of an interval that nothing opened yet is not counted in the one after the gap."""
+    intervals = Intervals(10.0)
+    assert spans(fed(intervals, seconds([0, 40]))) == [(0, 1, 20)]
+    assert fed(intervals, seconds([15])) == []
+    assert spans(intervals.flush()) == [(15, 16, 20), (40, 41, 20)]
+
+
+@pytest.mark.parametrize("late, alone", [(300, 0), (301, 1)])
+def test_five_minutes_late_is_the_latest_that_is_believed(late: int, alone: int):
+    """At five minutes a record still has its interval; a second later it is handed on alone."""
+    intervals = Intervals(10.0)
+    fed(intervals, seconds([late]))
+    assert len(spans(fed(intervals, seconds([0])))) == alone
+
+
+def test_lateness_is_forgotten_in_some_twenty_intervals():
+    """A second late once: after thirty intervals in order each is handed on with the first second of the next."""
+    intervals = Intervals(10.0)
+    fed(intervals, seconds([1, 0, *range(2, 301)]))
+    assert spans(fed(intervals, seconds(range(301, 310)))) == []
+    assert spans(fed(intervals, seconds([310]))) == [(300, 310, 200)]
