@@ -16,6 +16,7 @@ from harness.run.gate import rfc3339
 from harness.spec.monitoring import find_monitoring, load_monitoring
 
 RECORD = "alerts.json"
+FAULTY = {"gateway", "faiss", "triton", "ollama", "redis", "router", "prometheus", "alertmanager"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,6 +43,10 @@ def proof_run(target: Target) -> ProofRun:
         pytest.skip("names no system: add --system NAME")
     if target.stack_file or target.provider_name != "native":
         pytest.skip("strikes services down: only on a stack of its own, by the native provider")
+    if not shipped(target):
+        pytest.skip(f"{target.system.name} ships no alerts")
+    if lacking := FAULTY - {service.name for service in target.system.services}:
+        pytest.skip(f"the faults are those of services that {target.system.name} lacks: {', '.join(sorted(lacking))}")
     started = rfc3339(time.time())
     try:
         with standing(target.system, Path("reports")) as (ground, traffic), Inputs(ground).running() as inputs:
