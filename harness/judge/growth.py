@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.judge.binomial import student_quantile
 from harness.judge.finding import Finding, Look, Terms, missing
+from harness.judge.newest import NewestStage
 from harness.model.evidence import Arm, Evidence, Kind
 from harness.model.status import Status
 
@@ -44,8 +45,8 @@ class GrowthTrial:
     quarter of its exposure are skipped: allocators and caches fill then, a leak goes on; the baseline is
     warm. A baseline that shrinks counts as one that stands still. Evidence to fail is looked at when 8, 16,
     32, ... blocks are left, with half of what is left of alpha each time, and the newer half of them must show
-    the growth too; a pass needs the upper bound within the threshold. A warm-up that is longer than what is
-    skipped counts as growth.
+    the growth too; a pass needs the upper bound within the threshold, and a reading of the newest stage. A warm-up
+    that is longer than what is skipped counts as growth.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -64,6 +65,7 @@ class GrowthTrial:
         self._joined = 1
         self._next_look, self._alpha_left = _FEWEST, terms.alpha
         self._failed = ""
+        self.stages = NewestStage(terms.plan)
 
     def observe(self, record: Evidence) -> None:
         """Take one reading of one arm."""
@@ -75,6 +77,7 @@ class GrowthTrial:
         if record.arm is Arm.BASELINE:
             self._newest_b = record
         elif record.arm is Arm.CANDIDATE and self._newest_b is not None:
+            self.stages.enter(record.stage)
             self._first_s = record.end_s if self._first_s is None else self._first_s
             if record.end_s - self._first_s >= self._skip_s:
                 self._step(self._newest_b, record)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
+from harness.judge.alerts import AlertsTrial
 from harness.judge.assignment import AssignmentTrial
 from harness.judge.availability import AvailabilityTrial, ProbeBook, RestartTrial
 from harness.judge.finding import UNJUDGED_STAGES, Finding, Look, Terms, Trial
@@ -227,7 +228,7 @@ class Judge:
         if objective.against is Against.BASELINE and served.get(look.stage, 0.0) >= _WHOLE:
             return False
         trial = trial.judged if isinstance(trial, FinestLatencyTrial) else trial
-        staged = isinstance(trial, NumberTrial | RatioTrial | LatencyTrial | QualityTrial)
+        staged = isinstance(trial, NumberTrial | RatioTrial | LatencyTrial | QualityTrial | GrowthTrial)
         return staged and not trial.stages.reached(look.stage)
 
     def _frozen(self, seat: Seat, look: Look) -> str:
@@ -340,6 +341,8 @@ def _trial(terms: Terms, book: ProbeBook) -> Trial:
             return QualityTrial(terms)
         case Measure.COLLECTED:
             return CollectedTrial(terms)
+        case Measure.ALERTS:
+            return AlertsTrial(terms.plan)
         case Measure.ASSIGNMENT:
             return AssignmentTrial(terms)
         case Measure.SUITE:

@@ -9,7 +9,7 @@ from harness.judge.standardised import Standardised
 from harness.model.plan import StagePlan
 
 SHOWN = math.log(3)  # the evidence that the newest stage itself must bring to a pass: a third of releases at their
-# margin would bring it by chance, once everything before spoke for them
+# margin would bring it by chance, once everything before spoke for them; more where the baseline got better just then
 _UNPLANNED = 1e-6  # how far after the newest one a stage lies that no plan names
 _PAST = 200.0  # units of the baseline's past that its newest stage is read with: a holdout sees few of its own
 

@@ -21,7 +21,8 @@ def judge_suites(records: Sequence[Evidence]) -> tuple[Judgement, ...]:
     """
     by_id: dict[str, list[Evidence]] = {}
     for record in records:
-        if record.source is Source.SUITE and record.signal.startswith(_PREFIX):
+        # A file need not keep its types: `str` is for what is no text.
+        if record.source is Source.SUITE and str(record.signal).startswith(_PREFIX):
             by_id.setdefault(record.signal.removeprefix(_PREFIX), []).append(record)
     return tuple(_judge(name, found) for name, found in sorted(by_id.items()))
 
@@ -46,6 +47,6 @@ def _find(records: Sequence[Evidence]) -> Finding:
     try:
         for record in records:
             trial.observe(record)
-    except ValueError as error:
+    except (AttributeError, TypeError, ValueError) as error:
         return Finding(status=Status.ERROR, reason=f"corrupt evidence: {error}")
     return trial.find(Look(at=max(record.end_s for record in records), stage=_STAGE, final=True))

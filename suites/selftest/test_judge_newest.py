@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judge_streams import events, latencies, objective_of, plan_of, verdict_on, vouched
+from judge_streams import events, gauge, latencies, objective_of, plan_of, verdict_on, vouched
 
 from harness.judge.bets import Counts, Within
 from harness.judge.newest import SHOWN, NewestStage, StageProof
-from harness.model.evidence import Arm, Evidence
+from harness.model.evidence import Arm, Evidence, Source
 from harness.model.judgement import Judgement
 from harness.model.objective import Against, Measure, Objective
 from harness.model.plan import RollbackOn, Stage, StagePlan
@@ -116,6 +116,28 @@ def test_nothing_passes_at_a_stage_of_which_nothing_was_seen(objective: Objectiv
         assert judgement.status is Status.INCONCLUSIVE
         assert "nothing was seen of stage 95 yet; before it: candidate 0 of " in judgement.reason
     assert _unseen(objective, list(_errors("95", 10, 200)), final=final).status is Status.PASS
+
+
+def test_memory_does_not_pass_at_a_stage_of_which_no_reading_came():
+    """Steady for 100 s at half the traffic; then nothing, readings of the baseline alone, and one of both."""
+    growth = objective_of(Measure.GROWTH, "memory", 20, "MB/min", sources=(Source.PROMETHEUS,))
+    judge = vouched(growth, plan=_plan())
+    rng = np.random.default_rng(7)
+
+    def read(at: float, stage: str, arms: Sequence[Arm] = (B, C)) -> None:
+        values = {arm: 2e8 + 1e5 * rng.standard_normal() for arm in arms}
+        judge.observe([gauge("memory", arm, at, values[arm], stage=stage, share=SHARES[stage]) for arm in arms])
+
+    for at in range(100):
+        read(float(at), "50")
+    assert judge.look(at=100.0, stage="50", final=False)[0].status is Status.PASS
+    held = [judge.look(at=101.0, stage="95", final=final)[0] for final in (False, True)]
+    read(101.0, "95", [B])
+    held.append(judge.look(at=102.0, stage="95", final=False)[0])
+    assert {judgement.status for judgement in held} == {Status.INCONCLUSIVE}
+    assert all("nothing was seen of stage 95 yet" in judgement.reason for judgement in held)
+    read(102.0, "95")
+    assert judge.look(at=103.0, stage="95", final=True)[0].status is Status.PASS
 
 
 def test_what_an_objective_is_not_asked_of_it_need_not_be_seen_in():

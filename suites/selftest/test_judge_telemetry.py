@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from judge_streams import events, gauge
 
+from harness.judge.suites import judge_suites
 from harness.judge.telemetry import Telemetry
 from harness.model.evidence import Arm, Evidence, Kind, Source
+from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
@@ -261,3 +263,12 @@ def test_the_newest_end_counts_whichever_came_last():
     telemetry.accept(_forged(start_s=100.0, end_s=500.0))
     assert telemetry.ahead(Source.CLIENT, ("q",), 60.0) == pytest.approx(41.0)
     assert telemetry.ahead(Source.CLIENT, ("other", "q"), 60.0) == pytest.approx(41.0)
+
+
+def test_a_case_from_a_file_whose_name_or_note_is_no_text_ends_in_no_traceback():
+    """A list in a name's place is no case; a number in a note's place is an error."""
+    case = {"source": Source.SUITE, "arm": Arm.CANDIDATE, "n": 1, "bad": 1}
+    assert judge_suites([_forged(**case, signal=["suite.it"])]) == ()
+    (judgement,) = judge_suites([_forged(**case, signal="suite.it", note=5)])
+    assert (judgement.id, judgement.status) == ("it", Status.ERROR)
+    assert judgement.reason.startswith("corrupt evidence")
