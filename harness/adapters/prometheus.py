@@ -13,6 +13,7 @@ from prometheus_api_client.exceptions import (  # pyright: ignore[reportMissingT
 )
 from urllib3.util.retry import Retry
 
+from harness.adapters.firing_alerts import firing_alerts
 from harness.adapters.prometheus_series import (
     ArmSeries,
     Frame,
@@ -27,6 +28,7 @@ from harness.adapters.prometheus_series import (
 from harness.adapters.prometheus_targets import TargetReport, check_targets, intervals, under_release
 from harness.adapters.remote_access import Access
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
+from harness.model.objective import Measure
 from harness.model.system import Signal, System
 from harness.ports import Clock
 
@@ -50,7 +52,8 @@ class PrometheusMetrics:
 
     `url` is http://HOST:PORT. Each `collect` asks for the raw samples since the last one (range vectors keep
     the scrapes' own timestamps) and yields one record for each signal, arm and scrape; intervals go from
-    scrape to scrape. It yields one `metrics` record a call, bad when anything is missing, stale, double, NaN
+    scrape to scrape. Where an objective is about alerts, it yields what fires on each arm. It yields one `metrics`
+    record a call, bad when anything is missing, stale, double, NaN
     or Inf, or a declared target is away. What the release itself may have caused is noted there without being bad,
     with the arm set: the candidate's own target down, or up without series that the baseline's has. What is counted
     as 0 for want of a series (violations, before the first one) is noted without either.
@@ -79,6 +82,7 @@ class PrometheusMetrics:
         self._hide = access.hide
         self._system, self._clock = system, clock
         self._signals = [signal for signal in system.signals if selectors(signal)]
+        self._alerts = any(objective.measure is Measure.ALERTS for objective in system.objectives)
         self._frames: dict[tuple[str, Arm | None], Frame] = {}
 
     def ready(self) -> bool:
@@ -113,7 +117,8 @@ class PrometheusMetrics:
                 zeros += wrong.zeros
         except _AWAY as error:
             faults = [f"Prometheus does not answer as it should: {_one_line(error)}"]
-        return [*found, self._report(faults, releases, zeros)]
+        alerts = firing_alerts(self._http, self._clock.now()) if self._alerts else ()
+        return [*found, *alerts, self._report(faults, releases, zeros)]
 
     def _report(self, faults: Sequence[str], releases: Sequence[str], zeros: Sequence[str]) -> Evidence:
         now = self._clock.now()

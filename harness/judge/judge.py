@@ -339,10 +339,8 @@ def _trial(terms: Terms, book: ProbeBook) -> Trial:
             return GrowthTrial(terms)
         case Measure.SCORE:
             return QualityTrial(terms)
-        case Measure.COLLECTED:
-            return CollectedTrial(terms)
-        case Measure.ALERTS:
-            return AlertsTrial(terms.plan)
+        case Measure.COLLECTED | Measure.ALERTS:
+            return CollectedTrial(terms) if objective.measure is Measure.COLLECTED else AlertsTrial(terms.plan)
         case Measure.ASSIGNMENT:
             return AssignmentTrial(terms)
         case Measure.SUITE:

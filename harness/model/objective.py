@@ -15,6 +15,7 @@ class Measure(StrEnum):
     GROWTH = "growth"  # slope of a gauge, per minute
     SCORE = "score"  # mean of scores in [0, 1]
     COLLECTED = "collected"  # Prometheus yields every series the checks need
+    ALERTS = "alerts"  # no critical alert of the system fires on the candidate
     ASSIGNMENT = "assignment"  # observed share of the candidate against the configured one
     SUITE = "suite"  # a test case of suites/ that bears the objective's id
 

@@ -10,7 +10,7 @@ from harness.spec.problems import suggestion, unknown
 from harness.spec.schema import ObjectivesFile, ObjectiveSpec, PlanSpec, RolloutFile, ScenariosFile, SystemFile
 from harness.spec.scores import check_comparator, check_part, check_source
 
-_BUILT_IN = ("assignment", "check", "health", "load", "metrics", "restarts", "suite")
+_BUILT_IN = ("alerts", "assignment", "check", "health", "load", "metrics", "restarts", "suite")
 _CLOSE = 1e-6  # looks: what rounding may do to a quotient of two decimals
 _UNITS = {
     ("ratio", "number"): "%",
@@ -20,7 +20,13 @@ _UNITS = {
     ("score", "number"): "%",
     ("score", "baseline"): "points",
 }
-_SOURCE_OF = {"availability": "probe", "growth": "prometheus", "collected": "prometheus", "suite": "suite"}
+_SOURCE_OF = {
+    "availability": "probe",
+    "growth": "prometheus",
+    "collected": "prometheus",
+    "alerts": "prometheus",
+    "suite": "suite",
+}
 
 
 def sources_of(objective: ObjectiveSpec) -> tuple[str, ...]:

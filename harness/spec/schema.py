@@ -166,7 +166,9 @@ class ObjectiveSpec(Strict):
 
     requirement: Text
     signal: Text
-    measure: Literal["ratio", "quantile", "availability", "growth", "score", "collected", "assignment", "suite"]
+    measure: Literal[
+        "ratio", "quantile", "availability", "growth", "score", "collected", "alerts", "assignment", "suite"
+    ]
     against: Literal["number", "baseline"] = "number"
     comparator: Literal["<=", "<", ">=", ">"] | None = None
     threshold: float | None = None
