@@ -1,37 +1,39 @@
 """Which critical alerts fire on which arm, by Prometheus' own rules."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import httpx
 
-from harness.adapters.prometheus_series import first_words
 from harness.judge.alerts import SEPARATOR
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 
 SIGNAL = "alerts"
 CRITICAL = ("critical", "page")
 _SHOWN = 3  # names in a fault
+_MOST_WORDS = 200  # characters of what a server says
 
 
 class AlertsUnknownError(ValueError):
     """An answer that does not tell which alerts fire; its text says why."""
 
 
-def firing_alerts(http: httpx.Client, at: float) -> list[Evidence]:
+def firing_alerts(http: httpx.Client, at: float, hide: Callable[[str], str] = str) -> list[Evidence]:
     """Return one record an arm, at epoch seconds `at`; or one on no arm that says why there is no answer.
 
     `n` are the critical rules, `bad` and `note` those that fire on the arm, of the baseline also those that wait to.
-    An alert is an arm's by its label `arm`. Never raises for a server that is away or talks nonsense.
+    An alert is an arm's by its label `arm`. `hide` takes secrets out of what a server says. Never raises for a server
+    that is away or talks nonsense.
     """
     try:
         answer = http.get("/api/v1/rules", params={"type": "alert"})
         answer.raise_for_status()
         rules = list(_critical(answer.json()))
     except AlertsUnknownError as error:
-        return [_fault(at, str(error))]
+        return [_fault(at, hide(str(error)))]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [_fault(at, first_words([f"Prometheus does not tell its rules: {type(error).__name__}: {error}"]))]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_WORDS]
+        return [_fault(at, hide(f"Prometheus does not tell its rules: {said}"))]
     count = len({str(rule["name"]) for rule in rules})
     return [_record(at, arm, count, _names(rules, arm, states)) for arm, states in _STATES.items()]
 

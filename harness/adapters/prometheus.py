@@ -117,7 +117,7 @@ class PrometheusMetrics:
                 zeros += wrong.zeros
         except _AWAY as error:
             faults = [f"Prometheus does not answer as it should: {_one_line(error)}"]
-        alerts = firing_alerts(self._http, self._clock.now()) if self._alerts else ()
+        alerts = firing_alerts(self._http, self._clock.now(), self._hide) if self._alerts else ()
         return [*found, *alerts, self._report(faults, releases, zeros)]
 
     def _report(self, faults: Sequence[str], releases: Sequence[str], zeros: Sequence[str]) -> Evidence:
