@@ -44,7 +44,7 @@ class FaultInjector:
         """Return how long to hold back an answer that took `elapsed_s` by itself."""
         delay = (self._faults.delay_ms / 1000 + (self._faults.latency_factor - 1) * elapsed_s) if self._on() else 0.0
         if self._drawn(self._faults.tail_rate):
-            delay += max(LEAST_TAIL_S, (self._faults.tail_factor - 1) * self._p99())
+            delay += max(LEAST_TAIL_S, self._faults.tail_ms / 1000, (self._faults.tail_factor - 1) * self._p99())
         if self._faults.tail_rate > 0:
             self._seen.append(elapsed_s)
         return delay

@@ -21,6 +21,7 @@ class Faults:
     latency_factor: float = 1.0
     tail_rate: float = 0.0
     tail_factor: float = 1.0
+    tail_ms: float = 0.0
     wrong_rate: float = 0.0
     leak_kb: float = 0.0
     crash_after_s: float = 0.0
@@ -79,6 +80,7 @@ def _faults(env: Environment) -> Faults:
         latency_factor=env.number("GATEWAY_FAULT_LATENCY_FACTOR", 1, least=1, most=1000),
         tail_rate=env.number("GATEWAY_FAULT_TAIL_RATE", 0, least=0, most=1),
         tail_factor=env.number("GATEWAY_FAULT_TAIL_FACTOR", 1, least=1, most=1000),
+        tail_ms=env.number("GATEWAY_FAULT_TAIL_MS", 0, least=0, most=600_000),
         wrong_rate=env.number("GATEWAY_FAULT_WRONG_RATE", 0, least=0, most=1),
         leak_kb=env.number("GATEWAY_FAULT_LEAK_KB", 0, least=0, most=1024 * 1024),
         crash_after_s=env.number("GATEWAY_FAULT_CRASH_AFTER_S", 0, least=0, most=1e7),
