@@ -104,11 +104,9 @@ class AvailabilityTrial:
             return Finding(status=Status.FAIL, reason=self._failed, n=probes)
         if not states:
             return missing(look, f"nothing probed {self._prefix}", fatal=True)
-        downs = list(self._downs())
-        for wanted in (Status.FAIL, Status.ERROR):
-            for blame, fault in downs:
-                if fault is wanted:
-                    return Finding(status=fault, reason=blame, n=probes)
+        blame = next((blame for blame, _ in self._downs()), "")  # settled: none of it is the release's
+        if blame:
+            return Finding(status=Status.ERROR, reason=blame, n=probes)
         doubt = self._doubt(look, states)
         if doubt:
             status = Status.ERROR if look.final else Status.INCONCLUSIVE
@@ -146,9 +144,8 @@ class AvailabilityTrial:
         if twin is None or twin.bad_row:
             return False
         # Beginnings are compared: a probe that times out ends long after its twin's of the same round.
-        gap = candidate.started_s - candidate.previous_s
-        round_s = gap / 2 if gap < float("inf") else 1.0
-        return twin.started_s >= candidate.started_s - round_s
+        round_s = candidate.started_s - candidate.previous_s  # of two probes at least: the candidate is down
+        return twin.started_s >= candidate.started_s - round_s / 2
 
     def _doubt(self, look: Look, states: list[tuple[str, Arm | None, ProbeState]]) -> str:
         """Return what the probes as a whole leave open, "" for nothing."""
