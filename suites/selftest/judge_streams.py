@@ -166,6 +166,7 @@ class World:
         suite = report(Source.SUITE, "suite.canary.feature_flag", Arm.CANDIDATE)
         return [
             report(Source.PROBE, "load"), report(Source.PROMETHEUS, "metrics"),
+            *(report(Source.PROMETHEUS, "alerts", arm) for arm in Arm),
             *(report(Source.PROBE, signal, arm) for signal in ("health.gateway", "check.faiss.index") for arm in Arm),
             report(Source.PROBE, "health.redis"), *(gauge(arm) for arm in Arm), suite,
         ]  # fmt: skip
