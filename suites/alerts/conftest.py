@@ -10,7 +10,7 @@ from proof_run import ProofRun
 from proving_ground import standing
 
 from harness.model.errors import EnvironmentProblem, SpecError
-from harness.model.rule import Rule
+from harness.model.rule import Monitoring
 from harness.pytest_plugin.target import TARGET, Target
 from harness.run.gate import rfc3339
 from harness.spec.monitoring import find_monitoring, load_monitoring
@@ -22,18 +22,23 @@ FAULTY = {"gateway", "faiss", "triton", "ollama", "redis", "router", "prometheus
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give `alert` the rules of the system that are no burn rates, each under its requirement's id."""
     if "alert" in metafunc.fixturenames:
-        rules = [rule for rule in shipped(metafunc.config.stash[TARGET]) if rule.label("symptom") != "burn"]
+        rules = [rule for rule in monitoring(metafunc.config.stash[TARGET]).alerts if rule.label("symptom") != "burn"]
         metafunc.parametrize("alert", [pytest.param(rule, id=rule.annotation("requirement")) for rule in rules])
 
+    if "job" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "job", [pytest.param(job, id=job.name) for job in monitoring(metafunc.config.stash[TARGET]).jobs]
+        )
 
-def shipped(target: Target) -> tuple[Rule, ...]:
-    """Return the alerts that the system ships; none where none is named."""
+
+def monitoring(target: Target) -> Monitoring:
+    """Return what the system ships; nothing where none is named, or it ships none."""
     if not target.named:
-        return ()
+        return Monitoring(())
     try:
-        return load_monitoring(find_monitoring(str(target.system.root))).alerts
+        return load_monitoring(find_monitoring(str(target.system.root)))
     except SpecError:
-        return ()  # it ships none
+        return Monitoring(())
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +48,7 @@ def proof_run(target: Target) -> ProofRun:
         pytest.skip("names no system: add --system NAME")
     if target.stack_file or target.provider_name != "native":
         pytest.skip("strikes services down: only on a stack of its own, by the native provider")
-    if not shipped(target):
+    if not monitoring(target).alerts:
         pytest.skip(f"{target.system.name} ships no alerts")
     if lacking := FAULTY - {service.name for service in target.system.services}:
         pytest.skip(f"the faults are those of services that {target.system.name} lacks: {', '.join(sorted(lacking))}")

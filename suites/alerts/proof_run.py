@@ -15,7 +15,7 @@ from steady_traffic import Traffic
 from harness.model.rule import Rule
 from harness.planning.rules.catalogue import Catalogue
 from harness.planning.rules.live import BUSY_S, Foretold, Observed, Shown, Struck, foretell, show
-from harness.planning.time_scale import format_duration
+from harness.planning.time_scale import format_duration, parse_duration
 
 WITH_TRAFFIC = 2  # groups
 PLANTED_ON = "HostMemoryHigh"
@@ -34,6 +34,17 @@ class Proof:
     shown: Shown
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scraped:
+    """A target as Prometheus has it, and how often it was scraped while the healthy stack was watched."""
+
+    labels: dict[str, str]
+    interval_s: float
+    timeout_s: float
+    scrapes: int
+    watched_s: float
+
+
 class ProofRun:
     """One run on a stack that is up."""
 
@@ -47,11 +58,13 @@ class ProofRun:
         catalogue, routing = Catalogue.of(self.rules), ground.routing()
         self.foretold = {rule.name: foretell(rule, self.rules.jobs, catalogue, routing) for rule in self.rules.alerts}
         self.struck: list[Struck] = []
+        self.scraped: list[Scraped] = []
         self.observed: Observed | None = None
 
     def go(self) -> None:
         """Watch, strike, mend; then ask Prometheus for every evaluation of every alert."""
         since = self._healthy()
+        self.scraped = self._scraped(since)
         for number, group in enumerate(self.groups):
             if number == WITH_TRAFFIC:
                 self.traffic.on.clear()
@@ -84,6 +97,23 @@ class ProofRun:
         own = {fault.alert for group in self.groups for fault in group}
         time.sleep(max(one.fires_s for name, one in self.foretold.items() if name in own))
         return since
+
+    def _scraped(self, since: float) -> list[Scraped]:
+        """Return every target with the scrapes that it had while all was well."""
+        until = time.time()
+        window = f"{round(1000 * (until - since))}ms"
+        rows = self.ground.ask("query", query=f"up[{window}]", time=f"{until:.3f}")["result"]
+        samples = {(row["metric"]["job"], row["metric"]["instance"]): len(row["values"]) for row in rows}
+        return [
+            Scraped(
+                labels=one["labels"],
+                interval_s=parse_duration(one["scrapeInterval"]),
+                timeout_s=parse_duration(one["scrapeTimeout"]),
+                scrapes=samples.get((one["labels"]["job"], one["labels"]["instance"]), 0),
+                watched_s=until - since,
+            )
+            for one in self.ground.ask("targets", state="active")["activeTargets"]
+        ]
 
     def _strike(self, group: Sequence[Fault]) -> None:
         with ThreadPoolExecutor(max_workers=len(group)) as pool:

@@ -184,7 +184,7 @@ def _fired(
     if not found:
         problems.append("it never fired")
         return None
-    fired, waited, last = min(found, key=lambda item: item[0])
+    fired, waited, _ = min(found, key=lambda item: item[0])
     took, bound = fired - struck.began, foretold.fires_s + struck.shows_s + BUSY_S
     if took > bound:
         problems.append(f"it fired after {took:.1f} s, {bound:.1f} s are foretold")
@@ -193,7 +193,7 @@ def _fired(
         problems.append(f"it waited {held:.1f} s before it fired, its `for` is {rule.for_s:.1f} s")
     stayed = max(last for f, _, last in found if f <= struck.mended or f == fired)
     if stayed < struck.mended - _GAP * step:
-        problems.append(f"it ended {struck.mended - last:.1f} s before the mend")
+        problems.append(f"it ended {struck.mended - stayed:.1f} s before the mend")
     return took
 
 
