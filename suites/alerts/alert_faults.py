@@ -131,7 +131,8 @@ class Faults:
             Fault(
                 alert="OllamaMemoryHigh", what="clients that never finish their requests fill Ollama's memory",
                 strike=self._half_sent, mend=self._let_go, labels={"instance": self.ground.address("ollama_exporter")},
-                low=0.9, high=3.0,
+                # The server reads what has come, a request at a time, after the last was sent.
+                low=0.9, high=3.0, shows_s=2.0,
             ),
             Fault(
                 alert="ModelLoadingExcessive", what="the model is another one at each look",
