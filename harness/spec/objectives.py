@@ -51,6 +51,7 @@ def check_objectives(
         yield from check_source(document, at, objective, sources_of(objective), system=system, scenarios=scenarios)
         yield from check_comparator(document, at, objective)
         yield from _numbers(document, at, objective)
+        yield from _alerts(document, at, objective, system)
         if objective.threshold is not None:
             yield from check_bound(document, (*at, "threshold"), objective, objective.threshold, system)
         if rollout:
@@ -107,6 +108,21 @@ def _numbers(document: Document, at: Key, objective: ObjectiveSpec) -> Iterator[
             f"found `{objective.unit}`, expected `{unit}` for a {objective.measure} against a {objective.against}",
             mend=f'write `unit: "{unit}"` and the threshold in it',
         )
+
+
+def _alerts(document: Document, at: Key, objective: ObjectiveSpec, system: SystemFile) -> Iterator[SpecError]:
+    """An objective on alerts is read from Prometheus, and from nothing else."""
+    if objective.measure != "alerts":
+        return
+    if objective.signal != "alerts":
+        found = f"found `{objective.signal}`, expected `alerts` for measure `alerts`"
+        yield document.problem((*at, "signal"), found, mend="write `signal: alerts`")
+    if sources_of(objective) != ("prometheus",):
+        found = f"found {', '.join(sources_of(objective))}, expected prometheus, whose rules tell which alerts fire"
+        yield document.problem((*at, "sources"), found, mend="write `sources: [prometheus]`")
+    elif not system.traffic.metrics_service:
+        found = "found `alerts`, and the system names no Prometheus that could tell them"
+        yield document.problem((*at, "measure"), found, mend="name it in traffic.metrics_service of system.yaml")
 
 
 def _signal(document: Document, at: Key, objective: ObjectiveSpec, system: SystemFile) -> Iterator[SpecError]:

@@ -1,7 +1,9 @@
 """Critical alerts and promotion: from Prometheus' answer on its rules to the judgement, and each way to be wrong."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 from harness import spec
 from harness.adapters.firing_alerts import firing_alerts
 from harness.judge import Judge
+from harness.model.errors import SpecError
 from harness.model.evidence import Arm, Evidence, Kind, Source, Unit
 from harness.model.judgement import Judgement
 from harness.model.status import Status
@@ -156,6 +159,31 @@ def test_an_answer_that_contradicts_itself_is_corrupt_evidence(planted: dict[str
         + [report(100.0)]
     )  # fmt: skip
     assert judge.look(at=100.0, stage="50", final=False)[0].status is not Status.PASS
+
+
+OBJECTIVES = "objectives.yaml"
+SHIPPED = "    signal: alerts\n    measure: alerts\n    sources: [prometheus]\n"
+MISTAKES = {
+    "another source": (OBJECTIVES, SHIPPED, SHIPPED.replace("prometheus", "client"), "expected prometheus"),
+    "two sources": (OBJECTIVES, SHIPPED, SHIPPED.replace("[", "[probe, "), "found probe, prometheus"),
+    "another signal": (OBJECTIVES, SHIPPED, SHIPPED.replace("signal: alerts", "signal: metrics"), "expected `alerts`"),
+    "no Prometheus": ("system.yaml", "  metrics_service: prometheus.http\n", "", "names no Prometheus"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_an_objective_on_alerts_that_could_never_be_judged_is_refused(mistake: str, tmp_path: Path):
+    """By its key, before anything starts."""
+    name, before, after, words = MISTAKES[mistake]
+    root = Path(shutil.copytree(SYSTEM.root, tmp_path / "researchflow"))
+    text = (root / name).read_text(encoding="utf-8")
+    assert before in text
+    (root / name).write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(SpecError) as raised:
+        spec.load_system(root)
+    problems = "\n".join(str(one) for one in spec.validate(root))
+    assert "canary.critical_alerts" in str(raised.value)
+    assert words in problems
 
 
 def test_the_shipped_objective_is_a_guardrail_of_prometheus():
