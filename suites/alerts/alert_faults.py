@@ -265,7 +265,7 @@ class Faults:
         for _ in range(450):
             one = socket.create_connection((host, int(port)), timeout=10)
             self._held.append(one)
-            one.sendall(head + b" " * 999_000)
+            one.sendall(head + b'{"prompt": "' + b"a" * 990_000)
 
     def _let_go(self) -> None:
         for one in self._held:

@@ -1,6 +1,7 @@
 """The checker of live alerts: what did its part passes, and each planted violation is rejected by its words."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -18,6 +19,7 @@ from harness.planning.rules.live import (
     told_value,
 )
 from harness.planning.rules.routing import Match, Route, Routing
+from harness.spec.monitoring import find_monitoring, load_monitoring
 
 pytestmark = pytest.mark.selftest
 
@@ -228,3 +230,23 @@ def test_the_live_value_is_read_out_of_an_annotation(template: str, text: str, v
     rule = dataclasses.replace(RULE, annotations=(("summary", template),))
     found = told_value(rule, {"summary": text})
     assert found == (value if value is None else pytest.approx(value))
+
+
+SAMPLES = {"humanizePercentage": ("93%", 0.93), "humanizeDuration": ("7.85s", 7.85), "humanize": ("130M", 130e6)}
+
+
+@pytest.mark.parametrize("system", ["researchflow", "pipeline"])
+def test_the_live_value_of_every_shipped_alert_can_be_read(system: str):
+    """Whatever stands around it, in the first annotation that shows it."""
+    for rule in load_monitoring(find_monitoring(system)).alerts:
+        texts: dict[str, str] = {}
+        expected: list[float] = []
+        for name, template in rule.annotations:
+            text = re.sub(r"\{\{ with .*?\{\{ end \}\}", "10.0.0.1:80", template)
+            for form in re.findall(r"\{\{ \$value(?: \| (\w+).*?)? \}\}", text):
+                shown_as, value = SAMPLES.get(form, ("12", 12.0))
+                text = re.sub(r"\{\{ \$value.*?\}\}", shown_as, text)
+                expected.append(value)
+            texts[name] = re.sub(r"\{\{.*?\}\}", "something", text)
+        assert expected, rule.name
+        assert told_value(rule, texts) == pytest.approx(expected[0]), rule.name
