@@ -34,7 +34,7 @@ class QualityTrial:
 
     Used: records of judged stages; against the baseline, pairs of the same interval (the baseline's warm-up and its
     unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold,
-    gathered from the start and anew in each stage, reached 1/alpha of this trial at any time (a plan that never
+    gathered from the start and anew at any time since, reached 1/alpha of this trial at any time (a plan that never
     rolls back by comparison: against a number alone); passes while the evidence that it is within reaches 1 / (1 -
     confidence). A candidate that misses a number which the baseline's mean misses too is an error: the machine or
     the stack; so is one that misses it by unreadable scores while no score of the baseline was seen. Nothing passes
@@ -110,7 +110,7 @@ class QualityTrial:
                 self._means.append(MeanBets(alpha=error, points=points))
 
     def _weigh(self) -> None:
-        first = float(self._capital.below[self._at])
+        first = float(self._capital.late[self._at])
         worth = self._restarts.average([first, *(float(bets.capital.below[0]) for bets in self._bets[1:])])
         self._peak = max(self._peak, worth)
 

@@ -24,6 +24,7 @@ from harness.judge.bets import Array, Numbers
 GRID: Array = np.linspace(0.0, 1.0, 201)
 DIFFERENCES: Array = np.linspace(-1.0, 1.0, 401)
 _MOST = 0.5  # of the capital: what a gambler may stake on one score
+_AT_ONCE = 0.8  # of the stakes, for the gambler who begins with the first interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,12 @@ class Moments:
 
 
 class Capital:
-    """What the two gamblers own at each supposed value, as logs; `peak`s are the most that they ever owned."""
+    """What the two gamblers own at each supposed value, as logs; `peak`s are the most that they ever owned.
+
+    Who bets on low scores all the time is ruined by a long good past, and could not win it back from what breaks
+    late. So others of his kind begin at each interval, with ever smaller parts of the stakes: `late` is what all of
+    them own together, those who have not begun yet included. That is a martingale too.
+    """
 
     def __init__(self, points: Array, shape: tuple[int, ...]) -> None:
         """Start with 1 everywhere; `points` rise."""
@@ -82,13 +88,28 @@ class Capital:
         self.below: Array = np.zeros((*shape, len(points)))
         self.peak_above: Array = self.above
         self.peak_below: Array = self.below
+        self._begun: Array = np.full_like(self.below, -math.inf)  # what those own who have begun
+        self._intervals = 0
 
     def add(self, above: Array, below: Array) -> None:
         """Add one interval's log gains."""
+        begins = math.log(self._waiting(self._intervals) - self._waiting(self._intervals + 1))
+        self._begun = np.logaddexp(self._begun, begins) + below
+        self._intervals += 1
         self.above = self.above + above
         self.below = self.below + below
         self.peak_above = np.maximum(self.peak_above, self.above)
         self.peak_below = np.maximum(self.peak_below, self.below)
+
+    @property
+    def late(self) -> Array:
+        """Evidence that the truth lies below each point, or has come to lie there."""
+        return np.logaddexp(self._begun, math.log(self._waiting(self._intervals)))
+
+    @staticmethod
+    def _waiting(intervals: int) -> float:
+        """Return the part of the stakes that waits after so many intervals."""
+        return (1 - _AT_ONCE) / intervals if intervals else 1.0
 
     def interval(self, alpha: float) -> tuple[Array, Array]:
         """Return the running intersection (low, high): the chance that it ever misses the truth is at most alpha."""

@@ -8,14 +8,19 @@ from judge_streams import COARSE, events, latencies, objective_of, plan_of, verd
 
 from harness.judge import Judge
 from harness.judge.binomial import log_evidence_above, log_evidence_below, lower_bound, needed_to_pass, upper_bound
-from harness.model.evidence import Arm
+from harness.judge.finding import Look, Terms
+from harness.judge.gating import Gating
+from harness.judge.number import NumberTrial
+from harness.model.evidence import Arm, Source
 from harness.model.objective import Measure, Objective
+from harness.model.plan import RollbackOn, Stage
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
 
 C, B = Arm.CANDIDATE, Arm.BASELINE
 ERRORS = objective_of(Measure.RATIO, "q.error", 5, "%")
+TWO = plan_of(stages=tuple(Stage(id=s, share=float(s), min_bake_s=5.0, max_bake_s=60.0) for s in ("10", "50")))
 P95 = objective_of(Measure.QUANTILE, "q.latency", 1000, "ms", quantile=0.95)
 
 
@@ -166,3 +171,46 @@ def test_needed_agrees_with_the_proof_that_it_promises():
     assert more is not None
     assert log_evidence_below(int(1 + more / 60), 60 + more, 0.05) >= np.log(100)
     assert needed_to_pass(6, 100, 0.05, 0.99) is None
+
+
+def test_the_alarm_is_the_average_of_what_was_gathered_from_the_start_and_anew_in_each_stage():
+    """Three stages with errors in each: rolled back just where .6, .2 and .2 of the stakes come to 1/alpha."""
+    stages = tuple(Stage(id=name, share=float(name), min_bake_s=5.0, max_bake_s=60.0) for name in ("10", "50", "100"))
+    counts = (("10", 100, 4), ("50", 100, 9), ("100", 100, 14))
+    records = [events("q.error", C, float(at), n, bad, stage=stage) for at, (stage, n, bad) in enumerate(counts)]
+    logs = [log_evidence_above(27, 300, 0.05), log_evidence_above(23, 200, 0.05), log_evidence_above(14, 100, 0.05)]
+    worth = float(np.dot([0.6, 0.2, 0.2], np.exp(logs)))
+    gate = Gating(mode=RollbackOn.EXCESS, calibration=None, why="")
+    for alpha, status in ((1.001 / worth, Status.FAIL), (0.999 / worth, Status.INCONCLUSIVE)):
+        terms = Terms(
+            objective=ERRORS, plan=plan_of(stages=stages), source=Source.CLIENT, threshold=5.0, alpha=alpha, gating=gate
+        )
+        trial = NumberTrial(terms)
+        for record in records:
+            trial.observe(record)
+        assert trial.find(Look(at=3.0, stage="100", final=False)).status is status
+
+
+@pytest.mark.parametrize(
+    "old, new, status",
+    [
+        ((0, 1000), (3, 20), Status.ERROR),
+        ((60, 1000), (0, 20), Status.ERROR),
+        ((50, 1000), (1, 20), Status.INCONCLUSIVE),
+    ],
+)
+def test_a_baseline_that_alarms_excuses_what_looks_above_the_limit_over_all_or_now(
+    old: tuple[int, int], new: tuple[int, int], status: Status
+):
+    """The candidate is above 5 % in its newest stage alone, over all alone, or just at it in both."""
+    records = [events("q.error", B, 0.0, 400, 100, stage="10")]
+    records += [events("q.error", C, 0.0, old[1], old[0], stage="10"), events("q.error", C, 1.0, new[1], new[0])]
+    judgement = verdict_on(ERRORS, records, plan=TWO)
+    assert judgement.status is status, judgement.reason
+
+
+def test_without_a_judged_request_the_last_look_says_no_more_than_the_first():
+    """Missing evidence is no error of this objective: others tell why the load is gone."""
+    early, late = (verdict_on(ERRORS, [events("q.error", B, 0.0, 9)], final=final) for final in (False, True))
+    assert (early.status, early.reason) == (late.status, late.reason)
+    assert late.status is Status.INCONCLUSIVE

@@ -45,6 +45,19 @@ def test_capital_is_that_of_the_published_process():
     assert bets.capital.below == pytest.approx(CONFSEQ_BELOW, rel=1e-9)
 
 
+def test_capital_that_begins_later_is_the_sum_of_its_parts():
+    """Five scores: four fifths of the stakes from the first one on, then .1, .033, .017 and .01; .04 still wait."""
+    bets = MeanBets(alpha=0.05, points=np.array([0.3, 0.5]))
+    worth = [bets.capital.below]
+    for value in (0.9, 0.8, 0.1, 0.0, 0.2):
+        bets.update(exact(value))
+        worth.append(bets.capital.below)
+    parts = [0.8, *(0.2 / (k * (k + 1)) for k in range(1, 5))]
+    by_hand = 0.04 + sum(part * np.exp(worth[-1] - then) for part, then in zip(parts, worth, strict=False))
+    assert np.exp(bets.capital.late) == pytest.approx(by_hand, rel=1e-12)
+    assert MeanBets(alpha=0.05).capital.late == pytest.approx(np.zeros(len(GRID)))
+
+
 CONFSEQ_ABOVE = [4.969401761737271, 1.427027513943839, -0.5582366034037163]
 CONFSEQ_BELOW = [-4.287247287199012, -3.1354614327165247, -0.921081624450192]
 
@@ -57,7 +70,7 @@ def test_no_gambler_gains_on_average_at_the_true_mean(
     """Exactly, over all streams of four intervals: the capital's mean is 1 at the mean, and at most 1 beyond it."""
     mean = float(np.dot(values, chances))
     grid = np.unique(np.append(points, mean))
-    above, below = np.zeros(len(grid)), np.zeros(len(grid))
+    above, below, late = np.zeros((3, len(grid)))
     for picks in product(range(len(values)), repeat=4):
         bets = MeanBets(alpha=0.05, points=grid)
         for index in picks:
@@ -65,9 +78,12 @@ def test_no_gambler_gains_on_average_at_the_true_mean(
         weight = float(np.prod([chances[index] for index in picks]))
         above += weight * np.exp(bets.capital.above)
         below += weight * np.exp(bets.capital.below)
+        late += weight * np.exp(bets.capital.late)
     at = int(np.argmin(np.abs(grid - mean)))
     assert above[at] == pytest.approx(1)
     assert below[at] == pytest.approx(1)
+    assert late[at] == pytest.approx(1)
+    assert np.all(late[: at + 1] <= 1 + 1e-12)
     assert np.all(above[at:] <= 1 + 1e-12)
     assert np.all(below[: at + 1] <= 1 + 1e-12)
     assert np.any(above[:at] > 1.05) or np.any(below[at + 1 :] > 1.05)
@@ -670,3 +686,66 @@ def test_scores_that_cannot_be_read_in_unjudged_stages_count_for_nothing(
     early = tenths(B, -100, np.empty(0), n=1, counts=(*(0,) * 10, 1), stage=stage)
     assert verdict_on(objective, stream).status is Status.PASS
     assert verdict_on(objective, [replace(early, arm=arm), *stream]) == verdict_on(objective, stream)
+
+
+@pytest.mark.parametrize(
+    "comparator, good, bad", [(">", 0.9, 0.5), (">=", 0.9, 0.5), ("<", 0.1, 0.5), ("<=", 0.1, 0.5)]
+)
+def test_each_comparator_says_which_end_is_good(comparator: str, good: float, bad: float):
+    """The limit is 70 % where high is good and 30 % where low is; the baseline is always good."""
+    objective = replace(HIGH, comparator=comparator, threshold=70 if ">" in comparator else 30)
+    for value, status in ((good, Status.PASS), (bad, Status.FAIL)):
+        records = [score(arm, at, value if arm is C else good) for at in range(300) for arm in (B, C)]
+        assert verdict_on(objective, records).status is status
+
+
+@pytest.mark.parametrize("value, status", [(0.7079, Status.PASS), (0.7019, Status.FAIL)])
+def test_a_limit_between_two_points_of_the_grid_is_held_itself(value: float, status: Status):
+    """70.49 %, and a candidate that always scores a little more or less; the baseline scores more."""
+    records = [score(arm, at, value if arm is C else 0.9) for at in range(4_000) for arm in (B, C)]
+    assert verdict_on(replace(HIGH, threshold=70.49), records).status is status
+
+
+@pytest.mark.parametrize("drop, status", [(0.0519, Status.PASS), (0.0579, Status.FAIL)])
+def test_a_margin_between_two_points_of_the_grid_is_held_itself(drop: float, status: Status):
+    """5.49 points, and a candidate that is always a little nearer or farther."""
+    records = [score(arm, at, 0.8 - drop if arm is C else 0.8) for at in range(4_000) for arm in (B, C)]
+    assert verdict_on(replace(PAIRED, threshold=5.49), records).status is status
+
+
+@pytest.mark.parametrize("margin, status", [(5, Status.INCONCLUSIVE), (20, Status.PASS)])
+def test_what_the_baseline_hides_may_have_been_any_score(margin: float, status: Status):
+    """Half of its scores: with those its mean lies between 42.5 and 92.5 %, the candidate's is 85 %."""
+    hidden = {"n": 20, "counts": (*(0,) * 8, 10, 0, 10)}
+    stream = [tenths(arm, at, np.full(20, 0.85), **(hidden if arm is B else {})) for at in range(400) for arm in (B, C)]
+    judgement = verdict_on(replace(PAIRED, threshold=margin), stream)
+    assert judgement.status is status, judgement.reason
+
+
+def test_why_scores_are_hidden_is_told_by_the_records_that_hide_them():
+    """A note of a record that hides nothing is none; and where there is no note, nothing is added."""
+    hidden = {"n": 20, "counts": (*(0,) * 10, 20)}
+    stream = [tenths(arm, at, np.full(20, 0.85), note="all well") for at in range(60) for arm in (B, C)]
+    for at in range(60, 200):
+        stream += [tenths(B, at, np.full(20, 0.85)), tenths(C, at, np.empty(0), **hidden)]
+    reason = verdict_on(HIGH, stream).reason
+    seen = "candidate's mean score 25.5 % (4000 scores), 2800 of them unreadable and taken as the worst"
+    assert reason == f"{seen}: beyond the limit 70 %, beyond chance"
+
+
+def test_a_baseline_right_at_the_limit_does_not_miss_it():
+    """75 %, of which the candidate's 50 % is the release's failure."""
+    records = [score(arm, at, 0.5 if arm is C else 0.75) for at in range(300) for arm in (B, C)]
+    assert verdict_on(replace(HIGH, threshold=75), records).status is Status.FAIL
+
+
+@pytest.mark.parametrize("objective", [HIGH, PAIRED_20])
+@pytest.mark.parametrize("before", [0, 10, 60, 600])
+def test_a_long_good_past_hides_no_break_within_a_stage(objective: Objective, before: int):
+    """All scores are .85, then all of the candidate's are 0: forty intervals are enough, however late it breaks."""
+    records = [tenths(arm, at, np.full(20, 0.85)) for at in range(before) for arm in (B, C)]
+    if before:
+        assert verdict_on(objective, records).status is not Status.FAIL
+    for at in range(before, before + 40):
+        records += [tenths(B, at, np.full(20, 0.85)), tenths(C, at, np.zeros(20))]
+    assert verdict_on(objective, records).status is Status.FAIL
