@@ -243,7 +243,8 @@ class Faults:
 
     def _connections(self) -> Fault:
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - DESCRIPTORS
-        whole = room > 10_100 and int(self.ground.redis.config_get("maxclients")["maxclients"]) > 10_100
+        self._maxclients = int(self.ground.redis.config_get("maxclients")["maxclients"])
+        whole = room > 10_100 and self._maxclients > 10_100
         count, low, high = (10_050, 10_000.0, 10_100.0) if whole else (240, 90.0, 100.0)
         return Fault(
             alert="RedisConnectionsHigh",
@@ -324,7 +325,7 @@ class Faults:
         for one in self._clients:
             one.close()
         if not whole:
-            self.ground.redis.config_set("maxclients", 20_000)
+            self.ground.redis.config_set("maxclients", self._maxclients)
 
 
 def throttle(processes: Sequence[psutil.Process], ended: threading.Event) -> None:

@@ -11,9 +11,11 @@ from proving_ground import standing
 
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.rule import Monitoring
+from harness.paths import cache_root
 from harness.pytest_plugin.target import TARGET, Target
 from harness.run.gate import rfc3339
 from harness.spec.monitoring import find_monitoring, load_monitoring
+from harness.wiring.site import prepare
 
 RECORD = "alerts.json"
 FAULTY = {"gateway", "faiss", "triton", "ollama", "redis", "router", "prometheus", "alertmanager"}
@@ -52,6 +54,10 @@ def proof_run(target: Target) -> ProofRun:
         pytest.skip(f"{target.system.name} ships no alerts")
     if lacking := FAULTY - {service.name for service in target.system.services}:
         pytest.skip(f"the faults are those of services that {target.system.name} lacks: {', '.join(sorted(lacking))}")
+    try:
+        prepare(target.system, cache_root(), lambda _text: None)
+    except EnvironmentProblem as problem:
+        pytest.skip(str(problem))
     started = rfc3339(time.time())
     try:
         with standing(target.system, Path("reports")) as (ground, traffic), Inputs(ground).running() as inputs:
@@ -60,5 +66,5 @@ def proof_run(target: Target) -> ProofRun:
             text = json.dumps(run.record(started), indent=1) + "\n"
             (ground.folder / RECORD).write_text(text, encoding="utf-8")
     except EnvironmentProblem as problem:
-        pytest.skip(str(problem))
+        pytest.fail(str(problem), pytrace=False)
     return run

@@ -28,7 +28,6 @@ from harness.planning.rules.routing import Routing
 from harness.spec.alertmanager import load_routing
 from harness.spec.monitoring import MonitoringFiles, find_monitoring, load_monitoring
 from harness.wiring.gate import new_run_id
-from harness.wiring.site import prepare
 
 # 30 is the most that keeps scrapes, evaluations and windows in proportion: intervals of 15 s become the floor of 0.5 s.
 TIME_SCALE = 30.0
@@ -232,7 +231,6 @@ class Ground:
 def standing(system: System, reports: Path) -> Generator[tuple[Ground, Traffic]]:
     """Bring the system up for its alerts, with traffic that can be turned on, and take it down again."""
     run_id = new_run_id(f"{system.name}-alerts")
-    prepare(system, cache_root(), lambda _text: None)
     with receiving() as receiver:
         ground = Ground(system, reports.absolute() / run_id, run_id, receiver)
         try:
