@@ -25,6 +25,7 @@ GRID: Array = np.linspace(0.0, 1.0, 201)
 DIFFERENCES: Array = np.linspace(-1.0, 1.0, 401)
 _MOST = 0.5  # of the capital: what a gambler may stake on one score
 _AT_ONCE = 0.8  # of the stakes, for the gambler who begins with the first interval
+_BOLD = 200.0  # scores: who begins later stakes as one does who expects to be done within so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,11 @@ class Capital:
         self._begun: Array = np.full_like(self.below, -math.inf)  # what those own who have begun
         self._intervals = 0
 
-    def add(self, above: Array, below: Array) -> None:
-        """Add one interval's log gains."""
-        begins = math.log(self._waiting(self._intervals) - self._waiting(self._intervals + 1))
-        self._begun = np.logaddexp(self._begun, begins) + below
+    def add(self, above: Array, below: Array, bold: Array) -> None:
+        """Add one interval's log gains; `bold` are those of who begins later and bets on low scores."""
+        if self._intervals:
+            begins = math.log(self._waiting(self._intervals) - self._waiting(self._intervals + 1))
+            self._begun = np.logaddexp(self._begun, begins) + bold
         self._intervals += 1
         self.above = self.above + above
         self.below = self.below + below
@@ -104,12 +106,15 @@ class Capital:
     @property
     def late(self) -> Array:
         """Evidence that the truth lies below each point, or has come to lie there."""
-        return np.logaddexp(self._begun, math.log(self._waiting(self._intervals)))
+        if not self._intervals:
+            return self.below
+        first = math.log(_AT_ONCE) + self.below
+        return np.logaddexp(first, np.logaddexp(self._begun, math.log(self._waiting(self._intervals))))
 
     @staticmethod
     def _waiting(intervals: int) -> float:
-        """Return the part of the stakes that waits after so many intervals."""
-        return (1 - _AT_ONCE) / intervals if intervals else 1.0
+        """Return the part of the stakes that waits after so many intervals, at least one."""
+        return (1 - _AT_ONCE) / intervals
 
     def interval(self, alpha: float) -> tuple[Array, Array]:
         """Return the running intersection (low, high): the chance that it ever misses the truth is at most alpha."""
@@ -146,11 +151,12 @@ class MeanBets:
         """Take one interval in; its stakes come from the intervals before."""
         points = self.capital.points
         wanted = stake(self._past.variance, self._past.n + scores.n, self._alpha)[..., None]
+        bold = stake(self._past.variance, np.minimum(self._past.n + scores.n, _BOLD), self._alpha)[..., None]
         with np.errstate(divide="ignore"):
-            up, down = np.minimum(wanted, _MOST / points), np.minimum(wanted, _MOST / (1 - points))
+            up, most = np.minimum(wanted, _MOST / points), _MOST / (1 - points)
         above = _gain(scores.low, scores.counts, points, up)
-        below = _gain(scores.high, scores.counts, points, -down)
-        self.capital.add(above, below)
+        below, bold = (_gain(scores.high, scores.counts, points, -np.minimum(one, most)) for one in (wanted, bold))
+        self.capital.add(above, below, bold)
         self._past.update(scores)
 
     @property
@@ -187,16 +193,20 @@ class DifferenceBets:
         both = np.maximum(n_c + n_b, 1)
         units = n_c * n_b / both
         variance = (self._past_c.variance + self._past_b.variance) / 2
-        wanted = stake(variance, self._units + units, self._alpha)
-        wanted = np.minimum(wanted, _MOST * both / np.maximum(np.maximum(n_c, n_b), 1))
-        on_c, on_b = (wanted * n_b / both)[..., None], (wanted * n_c / both)[..., None]
+        most = _MOST * both / np.maximum(np.maximum(n_c, n_b), 1)
+        wanted = np.minimum(stake(variance, self._units + units, self._alpha), most)
+        bold = np.minimum(stake(variance, np.minimum(self._units + units, _BOLD), self._alpha), most)
         mean_b = np.clip(self._past_b.mean[..., None], -points, 1 - points)  # both means in [0, 1]
         mean_c = mean_b + points
-        above = _gain(candidate.low, candidate.counts, mean_c, on_c)
-        above = above + _gain(baseline.high, baseline.counts, mean_b, -on_b)
-        below = _gain(candidate.high, candidate.counts, mean_c, -on_c)
-        below = below + _gain(baseline.low, baseline.counts, mean_b, on_b)
-        self.capital.add(above, below)
+
+        def gains(on: Array, scores_c: Array, scores_b: Array) -> Array:
+            on_c, on_b = (on * n_b / both)[..., None], (on * n_c / both)[..., None]
+            gained = _gain(scores_c, candidate.counts, mean_c, on_c)
+            return gained + _gain(scores_b, baseline.counts, mean_b, -on_b)
+
+        above = gains(wanted, candidate.low, baseline.high)
+        below, bold = (gains(-on, candidate.high, baseline.low) for on in (wanted, bold))
+        self.capital.add(above, below, bold)
         apart = candidate.total / np.maximum(n_c, 1) - baseline.total / np.maximum(n_b, 1)
         self._units, self._weighted = self._units + units, self._weighted + units * apart
         self._past_c.update(candidate)

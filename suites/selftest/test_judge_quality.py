@@ -172,6 +172,7 @@ def test_an_interval_is_where_neither_gambler_ever_owned_two_over_alpha():
     capital.add(
         np.array([[9.0, rich, poor, 0.0, 0.0], [poor, 0.0, 0.0, 0.0, 0.0]]),
         np.array([[0.0, 0.0, 0.0, poor, rich], [0.0, 0.0, rich, 9.0, 9.0]]),
+        np.zeros((2, 5)),
     )
     capital.add(np.full((2, 5), -5.0), np.full((2, 5), -5.0))
     low, high = capital.interval(0.1)
@@ -742,10 +743,10 @@ def test_a_baseline_right_at_the_limit_does_not_miss_it():
 @pytest.mark.parametrize("objective", [HIGH, PAIRED_20])
 @pytest.mark.parametrize("before", [0, 10, 60, 600])
 def test_a_long_good_past_hides_no_break_within_a_stage(objective: Objective, before: int):
-    """All scores are .85, then all of the candidate's are 0: forty intervals are enough, however late it breaks."""
+    """All scores are .85, then all of the candidate's are 0: ten intervals are enough, however late it breaks."""
     records = [tenths(arm, at, np.full(20, 0.85)) for at in range(before) for arm in (B, C)]
     if before:
         assert verdict_on(objective, records).status is not Status.FAIL
-    for at in range(before, before + 40):
+    for at in range(before, before + 10):
         records += [tenths(B, at, np.full(20, 0.85)), tenths(C, at, np.zeros(20))]
     assert verdict_on(objective, records).status is Status.FAIL
