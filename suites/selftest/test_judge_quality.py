@@ -174,7 +174,7 @@ def test_an_interval_is_where_neither_gambler_ever_owned_two_over_alpha():
         np.array([[0.0, 0.0, 0.0, poor, rich], [0.0, 0.0, rich, 9.0, 9.0]]),
         np.zeros((2, 5)),
     )
-    capital.add(np.full((2, 5), -5.0), np.full((2, 5), -5.0))
+    capital.add(*np.full((3, 2, 5), -5.0))
     low, high = capital.interval(0.1)
     assert low == pytest.approx([0.25, 0.0])
     assert high == pytest.approx([1.0, 0.5])
