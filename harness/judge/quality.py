@@ -18,6 +18,7 @@ from harness.model.plan import RollbackOn
 from harness.model.status import Status
 
 _SLACK = 1e-9
+_EXCUSE = -math.log(1 - 0.9)  # evidence that the baseline misses a number, too, as for shares
 _TOP = 1e-6  # how far from 1 a scaled last bound may come to lie
 
 
@@ -36,9 +37,10 @@ class QualityTrial:
     unpaired records guide the stakes alone). Fails when the evidence that the candidate is beyond the threshold,
     gathered from the start and anew at any time since, reached 1/alpha of this trial at any time (a plan that never
     rolls back by comparison: against a number alone); passes while the evidence that it is within reaches 1 / (1 -
-    confidence). A candidate that misses a number which the baseline's mean misses too is an error: the machine or
-    the stack; so is one that misses it by unreadable scores while no score of the baseline was seen. Nothing passes
-    while the newest stage alone looks beyond the threshold. The interval holds at all looks at once.
+    confidence). A candidate that misses a number which the baseline's mean misses too, over all or by what it is shown
+    to have come to, is an error: the machine or the stack; so is one that misses it by unreadable scores while no score
+    of the baseline was seen. Nothing passes while the newest stage alone looks beyond the threshold. The interval holds
+    at all looks at once.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -59,6 +61,7 @@ class QualityTrial:
         # Of the whole, and of each stage after the first, about the edge alone; one of the two lists is used.
         self._differences = [DifferenceBets(alpha=error, points=points)] if self._paired else []
         self._means = [] if self._paired else [MeanBets(alpha=error, points=points)]
+        self._baseline = MeanBets(alpha=error, points=np.array([self._edge]))  # against a number: does it miss it, too?
         self._capital: Capital = self._bets[0].capital
         self._at = self._capital.at(self._edge)
         self._restarts = Restarts(len(terms.plan.stages) - 1, EXCESS)
@@ -90,6 +93,8 @@ class QualityTrial:
             for bets in self._means:
                 bets.update(scores)
             self._weigh()
+        elif not _beyond(record):
+            self._baseline.update(scores)
 
     @property
     def _bets(self) -> Sequence[MeanBets | DifferenceBets]:
@@ -211,7 +216,7 @@ class QualityTrial:
             limit = f"margin {threshold:g} points"
         compares = not self._paired or self._terms.gating.mode is not RollbackOn.ABSOLUTE
         if compares and self._peak >= -math.log(self._terms.alpha):
-            if not self._paired and baseline.n and baseline.mean < self._edge:
+            if not self._paired and baseline.n and self._excused(baseline):
                 both = f"the baseline misses it too, {_mean(side, baseline)}"
                 return Status.ERROR, f"{seen}, {limit}; {both}: the machine or the stack, not the release"
             if self._unread[Arm.CANDIDATE] and not baseline.n:
@@ -226,6 +231,10 @@ class QualityTrial:
                 return Status.INCONCLUSIVE, f"{seen}: within the {limit} over all, not yet in stage {self.stages.name}"
             return Status.PASS, f"{seen}: shown within the {limit}"
         return Status.INCONCLUSIVE, f"{seen}: neither shown within nor beyond the {limit}"
+
+    def _excused(self, baseline: "_Sum") -> bool:
+        """Tell whether the baseline misses the number, too: over all, or now."""
+        return baseline.mean < self._edge or float(self._baseline.capital.late[0]) >= _EXCUSE
 
     def _shown(self) -> bool:
         """Tell whether the newest stage alone brings enough to pass; the first one has brought all that there is."""

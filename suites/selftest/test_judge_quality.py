@@ -750,3 +750,13 @@ def test_a_long_good_past_hides_no_break_within_a_stage(objective: Objective, be
     for at in range(before, before + 10):
         records += [tenths(B, at, np.full(20, 0.85)), tenths(C, at, np.zeros(20))]
     assert verdict_on(objective, records).status is Status.FAIL
+
+
+@pytest.mark.parametrize("fallen, status", [(0.2, Status.ERROR), (0.85, Status.FAIL)])
+def test_scores_that_fall_on_both_arms_at_once_are_not_the_releases(fallen: float, status: Status):
+    """After a good minute all scores of the candidate are .2, those of the baseline as well, or still .85."""
+    records = [tenths(arm, at, np.full(20, 0.85)) for at in range(60) for arm in (B, C)]
+    for at in range(60, 75):
+        records += [tenths(B, at, np.full(20, fallen)), tenths(C, at, np.full(20, 0.2))]
+    judgement = verdict_on(HIGH, records)
+    assert (judgement.status, "the machine or the stack" in judgement.reason) == (status, status is Status.ERROR)
