@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.cli import calibrate, dashboards, data, flags, gate, rollout, rules, runs
+from harness.cli import calibrate, dashboards, data, flags, gate, rollout, rules, runs, stack
 from harness.cli.console import say
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
@@ -67,6 +67,7 @@ data.register(app)
 flags.register(app)
 rules.register(app)
 dashboards.register(app)
+stack.register(app)
 
 
 class _Interrupts:

@@ -1,0 +1,143 @@
+"""What the engine is asked for when a container is created: a pure function of the composition and of where it runs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from docker.types import DeviceRequest, LogConfig, Mount
+
+from harness.adapters.docker_compose import LABEL, gigabytes, unprivileged
+from harness.adapters.docker_health import health_test
+from harness.model import composition as model
+from harness.planning.composition import SECRETS, render
+
+_NANO = 1_000_000_000
+_LEAST_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and for whom containers run.
+
+    `stack` is the folder of shipped files, `secrets` and `targets` those with the run's own. `settings` are the
+    user's (.env). `cpus` is what the engine has: it refuses a limit above. `owner` says whose they are, for the
+    sweep. `quick_health` asks every second, so that a start is seen at once. `restarts`: the engine starts again
+    what exits.
+    """
+
+    run: str
+    owner: str
+    inside: str
+    stack: Path
+    secrets: Path
+    targets: Path
+    cpus: float
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    quick_health: bool = True
+    restarts: bool = False
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of everything that the run makes: containers, networks and volumes."""
+        return {f"{LABEL}.run": self.run, f"{LABEL}.owner": self.owner}
+
+    def named(self, name: str) -> str:
+        """Return the engine's name for something of this run."""
+        return f"{LABEL}-{self.run}-{name}"
+
+    def setting(self, name: str, default: str) -> str:
+        """Return the user's setting, or its default."""
+        return self.settings.get(name) or default
+
+
+def arguments(unit: model.Unit, composition: model.Composition, placement: Placement) -> dict[str, Any]:
+    """Return the keyword arguments of docker's `containers.create`, but for image and network.
+
+    Every port is published on loopback at a free number: tests and probes ask from the host.
+    """
+    service, health = unit.service, unit.service.health
+
+    def told(text: str) -> str:
+        return render(text, unit, composition, setting=placement.setting)
+
+    interval_s = _LEAST_INTERVAL_S if placement.quick_health else health.interval_s
+    made: dict[str, Any] = {
+        "name": placement.named(unit.name),
+        "entrypoint": [told(word) for word in service.entrypoint],
+        "command": [told(word) for word in service.command],
+        "environment": {name: told(value) for name, value in service.env},
+        "user": service.user,
+        "pid_mode": "host" if service.host_pids else "",
+        "read_only": service.read_only,
+        "tmpfs": dict.fromkeys(service.tmpfs, ""),
+        "shm_size": f"{service.shm_mb}m" if service.shm_mb else "",
+        "security_opt": ["no-new-privileges:true"],
+        "cap_drop": ["ALL"] if unprivileged(service.user) else [],
+        "ports": {f"{port.number}/tcp": ("127.0.0.1",) for port in service.ports},
+        "mounts": [_mount(mount, unit, composition, placement) for mount in service.mounts] + _secrets(unit, placement),
+        "healthcheck": {
+            "test": health_test(unit, composition, setting=placement.setting, literal=lambda text: text),
+            "interval": int(interval_s * _NANO),
+            "timeout": int(health.timeout_s * _NANO),
+            "retries": health.retries,
+            "start_period": int(health.start_period_s * _NANO),
+        },
+        "mem_reservation": gigabytes(service.reservations.memory_gb),
+        "device_requests": [_device(unit.gpus)] if unit.gpus else [],
+        "log_config": LogConfig(
+            type="json-file",
+            config={"max-size": f"{composition.log.megabytes}m", "max-file": str(composition.log.files)},
+        ),
+        "restart_policy": {"Name": "unless-stopped"} if placement.restarts else {},
+        "labels": _labels(unit, composition, placement),
+        **_limits(service, placement),
+    }
+    return {key: value for key, value in made.items() if value}
+
+
+def _limits(service: model.Container, placement: Placement) -> dict[str, Any]:
+    name = service.name.upper()
+    cpus = float(placement.setting(f"{name}_CPU_LIMIT", f"{service.limits.cpus:g}"))
+    return {
+        "mem_limit": placement.setting(f"{name}_MEMORY_LIMIT", gigabytes(service.limits.memory_gb)),
+        "nano_cpus": int(min(cpus, placement.cpus) * _NANO),
+    }
+
+
+def _labels(unit: model.Unit, composition: model.Composition, placement: Placement) -> dict[str, str]:
+    labels = {
+        f"{LABEL}.composition": composition.name,
+        f"{LABEL}.service": unit.service.name,
+        f"{LABEL}.component": unit.service.component,
+    }
+    return labels | ({f"{LABEL}.arm": unit.arm} if unit.arm else {}) | placement.labels
+
+
+def _mount(mount: model.Mount, unit: model.Unit, composition: model.Composition, placement: Placement) -> Mount:
+    if mount.kind == "volume":
+        source = placement.named(mount.source)
+        return Mount(mount.target, source, type="volume", read_only=mount.read_only, labels=placement.labels)
+    if mount.kind == "host":
+        path = Path(render(mount.source, unit, composition, setting=placement.setting))
+        return Mount(mount.target, str(placement.stack / path), type="bind", read_only=mount.read_only)
+    source = placement.targets if mount.kind == "targets" else placement.stack / mount.source
+    return Mount(mount.target, str(source), type="bind", read_only=True)
+
+
+def _secrets(unit: model.Unit, placement: Placement) -> list[Mount]:
+    return [
+        Mount(f"{SECRETS}/{name}", str(placement.secrets / name), type="bind", read_only=True)
+        for name in unit.service.secrets
+    ]
+
+
+def _device(gpus: model.Gpus) -> DeviceRequest:
+    asked: dict[str, Any] = {"device_ids": list(gpus.ids)} if gpus.ids else {"count": gpus.count or -1}
+    return DeviceRequest(driver="nvidia", capabilities=[list(gpus.capabilities)], **asked)
+
+
+def plain(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as plain JSON values: for logs and comparisons."""
+    return json.loads(json.dumps(made, default=dict))
