@@ -26,7 +26,10 @@ PLAN = next(plan for plan in SYSTEM.plans if plan.name == "quick")
 
 def rule(name: str, *alerts: Mapping[str, Any], severity: str = "critical", health: str = "ok") -> dict[str, Any]:
     """Return a rule as Prometheus tells it."""
-    return {"name": name, "labels": {"severity": severity}, "health": health, "lastError": "", "alerts": list(alerts)}
+    return {
+        "name": name, "labels": {"severity": severity}, "health": health, "lastError": "", "alerts": list(alerts),
+        "lastEvaluation": "1970-01-01T00:01:39.123456789Z",
+    }  # fmt: skip
 
 
 def alert(arm: str | None, state: str = "firing") -> dict[str, Any]:
@@ -34,14 +37,16 @@ def alert(arm: str | None, state: str = "firing") -> dict[str, Any]:
     return {"labels": {"arm": arm} if arm else {}, "state": state}
 
 
-def told(*rules: dict[str, Any]) -> str:
+def told(*rules: dict[str, Any], interval_s: float = 0.5) -> str:
     """Return the body of Prometheus' answer."""
-    return json.dumps({"status": "success", "data": {"groups": [{"name": "g", "rules": list(rules)}]}})
+    group = {"name": "g", "interval": interval_s, "rules": list(rules)}
+    return json.dumps({"status": "success", "data": {"groups": [group]}})
 
 
-def asked(body: str, at: float = 100.0, status: int = 200) -> list[Evidence]:
+def asked(body: str, at: float = 100.0, status: int = 200, date: str = "") -> list[Evidence]:
     """Ask a Prometheus that answers so."""
-    transport = httpx.MockTransport(lambda _request: httpx.Response(status, text=body))
+    headers = {"Date": date} if date else {}
+    transport = httpx.MockTransport(lambda _request: httpx.Response(status, text=body, headers=headers))
     with httpx.Client(transport=transport, base_url="http://prometheus") as http:
         return firing_alerts(http, at)
 
@@ -123,6 +128,24 @@ def test_alerts_that_are_not_known_are_never_a_pass(case: str, final: bool):  # 
     if status == 200:
         assert judged([QUIET, body]).status is Status.INCONCLUSIVE
         assert judged([QUIET, body, QUIET]).status is Status.PASS
+
+
+def test_rules_that_are_no_longer_evaluated_are_no_answer():
+    """Prometheus answers, and its groups stand still: by its own clock, and by as much as their interval allows."""
+    told_late = asked(QUIET, at=130.0)
+    assert [(one.arm, one.bad) for one in told_late] == [(None, 1)]
+    assert "rules that are not evaluated: Slow (last 31 s ago), Broken (last 31 s ago)" in told_late[0].note
+    assert len(asked(told(rule("Slow"), interval_s=60.0), at=130.0)) == len(Arm)
+    assert len(asked(QUIET, at=9e9, date="Thu, 01 Jan 1970 00:01:50 GMT")) == len(Arm)
+    assert len(asked(QUIET, at=100.0, date="Thu, 01 Jan 1970 00:02:20 GMT")) == 1
+
+
+def test_a_severity_that_a_template_fills_in_counts():
+    """It stands on the alert, not on the rule."""
+    one = alert("candidate")
+    one["labels"]["severity"] = "critical"
+    templated = rule("Slow", one, severity="{{ with $value }}critical{{ end }}")
+    assert judged([told(rule("Broken"), templated)]).status is Status.FAIL
 
 
 @pytest.mark.parametrize("final", [False, True])
