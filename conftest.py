@@ -1,3 +1,3 @@
 """Fixtures of every suite; rollgate's own plugin comes with its installation."""
 
-pytest_plugins = ["fixtures.stack", "fixtures.clients"]
+pytest_plugins = ["fixtures.stack", "fixtures.clients", "fixtures.containers"]

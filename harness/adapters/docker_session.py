@@ -1,0 +1,234 @@
+"""A session of containers: its networks, volumes, secrets and logs; started in parallel, and gone when it ends."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.types import EndpointConfig
+from testcontainers.core.config import testcontainers_config
+
+from harness.adapters.docker_arguments import Placement, arguments
+from harness.adapters.docker_container import ServiceContainer
+from harness.adapters.docker_faults import engine_problem, start_problem
+from harness.adapters.docker_owner import Left, owner, remove, start_reaper, sweep
+from harness.model.composition import Composition, Unit
+from harness.model.errors import EnvironmentProblem
+from harness.model.image import ChosenImage
+from harness.planning.composition import chosen, scrape_targets
+
+_SOCKET = "unix:///var/run/docker.sock"
+_KNOCK_S = 5.0
+
+
+def connect() -> Any:  # noqa: ANN401 - docker has no types
+    """Return a client of the engine. Raises EnvironmentProblem where none answers, with the mend."""
+    try:
+        _knock(os.environ.get("DOCKER_HOST") or _SOCKET)
+        client: Any = docker.from_env(timeout=60)
+        client.ping()
+    except (DockerException, OSError) as error:
+        raise engine_problem(str(error)) from error
+    return client
+
+
+def _knock(address: str) -> None:
+    """Connect to a local engine's socket and go: docker's client leaves its own open where that fails."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+            knocking.settimeout(_KNOCK_S)
+            knocking.connect(address.removeprefix("unix://"))
+
+
+class DockerSession:
+    """Containers of one run on networks of their own. Not for use by several threads at once."""
+
+    def __init__(
+        self,
+        composition: Composition,
+        images: Mapping[str, ChosenImage],
+        *,
+        run: str,
+        stack: Path,
+        state: Path,
+        logs: Path,
+        settings: Mapping[str, str],
+        gpu: bool = False,
+        pull: bool = True,
+    ) -> None:
+        """Keep secrets and scrape targets in `state`, logs in `logs`; `stack` is the folder of shipped files.
+
+        Nothing is asked of the engine before `open`. `pull`: images that are not here are pulled.
+        """
+        self._composition = composition
+        self._images = dict(images)
+        self._units = {unit.alias: unit for unit in chosen(composition, gpu=gpu)}
+        self._state, self._logs, self._pull = state, logs, pull
+        self._started: dict[str, ServiceContainer] = {}
+        self._lock = threading.Lock()
+        self._reaper: subprocess.Popen[bytes] | None = None
+        self._client: Any = None
+        self._copies = 0
+        self.placement = Placement(
+            run=run,
+            owner=owner(),
+            inside=f"rollgate-{run}-stack",
+            stack=stack,
+            secrets=state / "secrets",
+            targets=state / "targets",
+            cpus=float(os.cpu_count() or 1),
+            settings=settings,
+        )
+
+    def open(self) -> list[str]:
+        """Sweep what dead sessions left, start the reaper, make networks and files; return the runs that were swept.
+
+        Raises EnvironmentProblem where no engine answers.
+        """
+        self._client = client = connect()
+        swept = sweep(client)
+        self._reaper = start_reaper(self.placement.run)
+        self.placement = replace(self.placement, cpus=float(client.info().get("NCPU", 1)))
+        testcontainers_config.ryuk_disabled = not _has_image(client, testcontainers_config.ryuk_image)
+        for name, internal in ((self.placement.inside, True), (self._outside, False)):
+            client.networks.create(name, driver="bridge", internal=internal, labels=self.placement.labels)
+        self._write_files()
+        return swept
+
+    def start(self, names: Iterable[str]) -> dict[str, ServiceContainer]:
+        """Start services (by alias: redis, gateway-baseline) and what they depend on, in parallel; return all of them.
+
+        What runs already is kept. Raises EnvironmentProblem naming the service, with its last lines.
+        """
+        wanted = self._with_dependencies(names)
+        left = [alias for alias in wanted if alias not in self._started]
+        while left:
+            ready = [alias for alias in left if not set(self._needs(self._units[alias])) & set(left)]
+            with ThreadPoolExecutor(max_workers=len(ready)) as pool:
+                for alias, container in zip(ready, pool.map(self._start_one, ready), strict=True):
+                    self._started[alias] = container
+            left = [alias for alias in left if alias not in ready]
+        return {alias: self._started[alias] for alias in wanted}
+
+    def start_fresh(self, alias: str) -> ServiceContainer:
+        """Start one more container of a service, apart from the session's own: no other finds it by name."""
+        with self._lock:
+            self._copies += 1
+            number = self._copies
+        return self._start_one(alias, f"fresh{number}")
+
+    def close(self) -> Left:
+        """Keep the logs, remove everything of the run, and return what could not be removed; safe to call twice."""
+        if self._client is None:
+            return Left()
+        for container in self._started.values():
+            container.keep_log()
+        left = remove(self._client, self.placement.run)
+        for container in self._started.values():
+            container.get_docker_client().client.close()
+        self._started = {}
+        self._client.close()
+        self._client = None
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            self._reaper.wait(timeout=60)
+        shutil.rmtree(self._state, ignore_errors=True)
+        return left
+
+    @property
+    def _outside(self) -> str:
+        return self.placement.named("edge")
+
+    def _start_one(self, alias: str, copy: str = "") -> ServiceContainer:
+        unit = self._units[alias]
+        image = self._images[unit.service.image]
+        reference = self._at_hand(unit, image)
+        asked = arguments(unit, self._composition, self.placement)
+        aliases = [alias]
+        if copy:
+            asked["name"] += f"-{copy}"
+            asked["mounts"] = [one for one in asked["mounts"] if one["Type"] != "volume"]
+            aliases = []
+        asked["network"] = self.placement.inside
+        asked["networking_config"] = {self.placement.inside: EndpointConfig("1.41", aliases=aliases)}
+        patience_s = unit.service.health.start_period_s
+        container = ServiceContainer(
+            unit,
+            reference,
+            asked,
+            outside=self._outside,
+            log=self._logs / f"{asked['name']}.log",
+            patience_s=patience_s,
+        )
+        try:
+            return container.start()
+        except (APIError, ImageNotFound) as error:
+            container.keep_log()
+            raise start_problem(alias, reference, str(error), image.mend, container.tail()) from error
+
+    def _at_hand(self, unit: Unit, image: ChosenImage) -> str:
+        """Return the reference to start: the chosen image, else the one built here in its place."""
+        if _has_image(self._client, image.reference):
+            return image.reference
+        if image.by == "images.yaml" and image.image.build and _has_image(self._client, image.image.local_name):
+            return image.image.local_name
+        if not self._pull:
+            raise start_problem(unit.alias, image.reference, "no such image, and nothing is pulled", image.mend)
+        return image.reference
+
+    def _needs(self, unit: Unit) -> list[str]:
+        names: list[str] = []
+        for name in unit.service.depends:
+            others = [one for one in self._units.values() if one.service.name == name]
+            names += [one.alias for one in others if not unit.arm or one.arm in {"", unit.arm}]
+        return names
+
+    def _with_dependencies(self, names: Iterable[str]) -> Sequence[str]:
+        wanted: list[str] = []
+        todo = list(names)
+        while todo:
+            alias = todo.pop(0)
+            if alias not in self._units:
+                known = ", ".join(sorted(self._units))
+                raise EnvironmentProblem(f"there is no container {alias} here", mend=f"known ones: {known}")
+            if alias not in wanted:
+                wanted.append(alias)
+                todo += self._needs(self._units[alias])
+        return wanted
+
+    def _write_files(self) -> None:
+        """Write secrets and targets: a folder that its owner alone enters, files that any container's user can read."""
+        for folder in (self._state, self.placement.secrets, self.placement.targets, self._logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._state.chmod(0o700)
+        for name in self._composition.secrets:
+            path = self.placement.secrets / name
+            path.touch(mode=0o444)
+            path.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+        jobs = scrape_targets(self._composition, lambda unit: unit.alias in self._units)
+        for job, groups in jobs.items():
+            (self.placement.targets / f"{job}.json").write_text(json.dumps(groups), encoding="utf-8")
+
+
+def new_run() -> str:
+    """Return a name for a run that no other has: short, for names on the network."""
+    return f"{time.strftime('%H%M%S')}{secrets.token_hex(3)}"
+
+
+def _has_image(client: Any, reference: str) -> bool:  # noqa: ANN401
+    try:
+        client.images.get(reference)
+    except (ImageNotFound, APIError):
+        return False
+    return True
