@@ -52,8 +52,8 @@ lock: setup  ## bring uv.lock up to date with the pyproject files (make lock; UP
 wheel: setup  ## build the wheel into dist/
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
-images:  ## build the container images
-	@echo 'images: there are no Dockerfiles yet; the docker provider comes later' >&2; exit 4
+images: setup  ## build the container images that have a Dockerfile (needs a Docker Engine)
+	$(BIN)/rollgate stack images
 
 bench: setup  ## time a gate by phase
 	$(BIN)/rollgate bench gate --system $(SYSTEM)

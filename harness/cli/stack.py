@@ -1,4 +1,4 @@
-"""`rollgate stack`: what is deployed as containers."""
+"""`rollgate stack`: the stack as containers: its Compose file and its images."""
 
 from typing import Annotated
 
@@ -10,14 +10,10 @@ from harness.model.errors import SpecError
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    stack = typer.Typer(no_args_is_help=True, help="The stack as containers: its Compose file.")
-    stack.callback()(_stack)
-    stack.command()(compose)
+    stack = typer.Typer(no_args_is_help=True, help="The stack as containers: its Compose file and images.")
+    for command in (compose, images):
+        stack.command()(command)
     app.add_typer(stack, name="stack")
-
-
-def _stack() -> None:
-    """Keep `compose` a command of its own: typer makes a lone one the whole."""
 
 
 def compose(
@@ -35,3 +31,17 @@ def compose(
         say(f"rollgate: error: {problem}", err=True)
     if problems:
         raise typer.Exit(SpecError.exit_code)
+
+
+def images(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Keys of images.yaml (default: all with a Dockerfile).")
+    ] = None,
+    ca_bundle: Annotated[
+        str, typer.Option(help="Certificates for builds behind a proxy, below stack/.", metavar="FILE")
+    ] = "",
+) -> None:
+    """Build the images that have a Dockerfile in stack/images/."""
+    from harness.wiring import composition  # noqa: PLC0415
+
+    composition.build(names or [], ca_bundle, lambda text: say(text, err=True))
