@@ -56,6 +56,19 @@ PLANTED = {
     "up without absent": ('up{job="app"} == 0', "absent", "left discovery"),
     "a window of three scrapes": ("rate(app_requests_total[90s]) > 1", "window", "4 scrapes"),
     "a rate of a sum": ("rate(sum(app_requests_total)[5m:30s]) > 1", "rate-order", "reset"),
+    "what a healthy stack has": ("app_queue > 2", "healthy", "healthy stack"),
+    "the wrong side of a yes or no": ('up{job="app"} == 1 or absent(up{job="app"})', "healthy", "healthy stack"),
+    "a whole without its part": (
+        RATIO.replace("total[5m]", 'total{outcome="ok"}[5m]') + " > 0.05" + FLOOR,
+        "share",
+        "leaves out",
+    ),
+    "percent of a share": (
+        "redis_memory_used_bytes / (redis_memory_max_bytes > 0) > 85",
+        "unit",
+        "is a share of",
+    ),
+    "two samples alone": ("irate(app_requests_total[5m]) > 1", "window", "two samples"),
     "a histogram without le": (
         "histogram_quantile(0.99, sum by (job) (rate(app_seconds_bucket[5m]))) > 5",
         "quantile-le",
@@ -69,6 +82,7 @@ PLANTED = {
         "Prometheus 3",
     ),
     "a function that was renamed": ("holt_winters(app_queue[10m], 0.5, 0.5) > 1", "version", "another version"),
+    "a pattern that only Go reads": ('app_queue{job=~"\\\\pL+"} > 10', "syntax", "cannot be read"),
     "what the parser does not know": ("app_queue @ end() > 1", "syntax", "cannot be read"),
 }
 
@@ -100,6 +114,20 @@ def test_a_planted_trap_is_named(what: str, tmp_path: Path) -> None:
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.strip().startswith(expr[:20]))
     assert {f.where.rpartition(":")[2] for f in mine} == {str(line)}
     assert all(f.where.startswith(str(path)) and f.key == "Planted: expr" and f.mend for f in mine)
+
+
+def test_a_for_shorter_than_a_scrape_waits_for_nothing(tmp_path: Path) -> None:
+    """The app is scraped each 30 s: 20 s see the same sample again; 30 s do not, and 0 is a choice."""
+    for hold, wrong in (("20s", ["Planted: for"]), ("30s", []), ("0s", [])):
+        monitoring = loaded(system_of(tmp_path / hold, alert("app_queue > 10", hold=hold)))
+        assert [f.key for f in lint(monitoring) if f.check == "for"] == wrong
+
+
+def test_an_offset_delays_what_it_looks_at(tmp_path: Path) -> None:
+    """An hour late, where all is; a comparison with an hour ago is not."""
+    for expr, wrong in (("app_queue offset 1h > 10", 1), ("app_queue - app_queue offset 1h > 10", 0)):
+        monitoring = loaded(system_of(tmp_path / str(wrong), alert(expr, detects_within="3m")))
+        assert len([f for f in lint(monitoring) if f.check == "delay"]) == wrong
 
 
 def test_a_good_rule_is_not_accused(tmp_path: Path) -> None:

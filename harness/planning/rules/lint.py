@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.model.rule import Finding, Job, Monitoring, Rule
 from harness.planning.promql.parse import PromqlError, parse
-from harness.planning.promql.steady import COUNTED, matches
+from harness.planning.promql.steady import COUNTED, NotSteadyError, matches
 from harness.planning.promql.syntax import (
     COMPARISONS,
     Aggregate,
@@ -45,7 +45,13 @@ _CEILINGS = {
     "redis_memory_used_bytes": "redis_memory_max_bytes",
     "process_open_fds": "process_max_fds",
     "node_filefd_allocated": "node_filefd_maximum",
+    "node_memory_MemAvailable_bytes": "node_memory_MemTotal_bytes",
+    "node_filesystem_avail_bytes": "node_filesystem_size_bytes",
+    "container_memory_working_set_bytes": "container_spec_memory_limit_bytes",
+    "nv_gpu_memory_used_bytes": "nv_gpu_memory_total_bytes",
+    "ollama_memory_bytes": "ollama_memory_limit_bytes",
 }
+_OUTCOMES = frozenset({"outcome", "status", "code", "result"})  # labels that split a whole into good and bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,14 @@ def lint(monitoring: Monitoring) -> list[Finding]:
             where = rule.where("expr", error.offset)
             found.append(Finding("syntax", where, f"{rule.name}: expr", f"cannot be read: {error}", mend))
             continue
-        trees.append((rule, tree))
         about = _About(rule, tree, catalogue, jobs, records)
-        found += [finding for check in _CHECKS for finding in check(about)]
+        try:
+            found += [finding for check in _CHECKS for finding in check(about)]
+        except NotSteadyError as error:
+            mend = "write the pattern with what Python's and Go's regular expressions have in common"
+            found.append(Finding("syntax", rule.where("expr"), f"{rule.name}: expr", f"cannot be read: {error}", mend))
+            continue
+        trees.append((rule, tree))
     found += _uncovered(trees, catalogue, jobs)
     return found
 
@@ -278,6 +289,58 @@ def _ceilings(about: _About) -> Iterator[Finding]:
             )
 
 
+def _shares(about: _About) -> Iterator[Finding]:
+    """A share is never above 1, and of a whole that holds the part."""
+    for node in walk(about.tree):
+        if not isinstance(node, Binary) or node.op != "/":
+            continue
+        part, whole = selectors(node.lhs), selectors(node.rhs)
+        if len(part) != 1 or len(whole) != 1:
+            continue
+        known = part[0].name in _CEILINGS and _CEILINGS[part[0].name] == whole[0].name
+        over = [n for n in comparisons(about.tree) if bare(n.lhs) is node and (constant(n.rhs) or 0.0) > 1]
+        for comparison in over if known else ():
+            message = f"{part[0].name} is a share of {whole[0].name}: it is never {comparison.op} what is above 1"
+            yield about.finding("unit", comparison.rhs.start, message, "write the threshold as a share of 1")
+        yield from _left_out(about, node, part[0], whole[0])
+
+
+def _left_out(about: _About, node: Binary, part: Selector, whole: Selector) -> Iterator[Finding]:
+    """Errors of all that is no error are no error rate: they pass 1, and every threshold too early."""
+    values = [{m.label: (m.op, m.value) for m in one.matchers if m.label != "le"} for one in (part, whole)]
+    ours, its = ({frozenset(item.labels) for item in about.catalogue.find(one)} for one in (part, whole))
+    apart = {label for label in {*values[0], *values[1]} if values[0].get(label) != values[1].get(label)}
+    if (
+        part.name == whole.name
+        and about.catalogue.counter(part.name)
+        and apart
+        and apart <= _OUTCOMES
+        and not ours & its
+    ):
+        text = about.rule.expr[whole.start : whole.end].partition("[")[0]
+        message = f"{text} leaves out what it is divided into: that is no share"
+        yield about.finding("share", node.rhs.start, message, "divide by all outcomes, the bad ones among them")
+
+
+def _instants(about: _About) -> Iterator[Finding]:
+    """What is no news after one sample."""
+    for node in walk(about.tree):
+        if isinstance(node, Call) and node.func in {"irate", "idelta"} and about.rule.alert:
+            message = f"{node.func}() looks at two samples alone: one better than the others begins `for` anew"
+            yield about.finding("window", node.start, message, "use rate() or delta()")
+    scraped = [
+        about.jobs[j].interval_s for s in selectors(about.tree) for j in about.catalogue.jobs(s) if j in about.jobs
+    ]
+    slowest, rule = max(scraped, default=0.0), about.rule
+    if rule.alert and 0 < rule.for_s < slowest:
+        message = (
+            f"`for` is less than the {format_duration(slowest)} between two scrapes: it waits for no second sample"
+        )
+        yield Finding(
+            "for", rule.where("for"), f"{rule.name}: for", message, f"make it {format_duration(slowest)} or more"
+        )
+
+
 def _direct(node: Node) -> str:
     """Return the metric that a side shows in its own unit, "" where it is calculated."""
     node = bare(node)
@@ -333,7 +396,10 @@ def delay_bound_s(rule: Rule, tree: Node, sample_s: float) -> float:
     for node in walk(tree):
         if isinstance(node, Call) and node.func not in _UNSEEN:
             windows += [arg.range_s or 0.0 for arg in node.args if isinstance(arg, Selector | Subquery)]
-    return max(windows) + rule.for_s + sample_s + rule.interval_s
+    late = min(
+        (max(0.0, s.offset_s) for s in selectors(tree)), default=0.0
+    )  # when even the newest that it looks at is old
+    return max(windows) + late + rule.for_s + sample_s + rule.interval_s
 
 
 def _delays(about: _About) -> Iterator[Finding]:
@@ -412,6 +478,8 @@ _CHECKS: tuple[Callable[[_About], Iterator[Finding]], ...] = (
     _counters,
     _units,
     _ceilings,
+    _shares,
+    _instants,
     _absent_up,
     _delays,
     _newer,

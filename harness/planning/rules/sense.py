@@ -1,4 +1,4 @@
-"""What is wrong with a rule by what it does: on a divisor of 0, on one request, with empty labels. Pure."""
+"""What is wrong with a rule by what it does: on a healthy stack, a divisor of 0, one request, empty labels. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,33 @@ from harness.planning.rules.levels import Decided, Levels, Solver
 from harness.planning.rules.subject import Subject
 
 _TINY = 1e-7  # of the traffic of a busy service: one request in months
+_PACES = (1.0, 1 / 60, 1 / 600)  # a second of what was counted, if that took a second, a minute, ten minutes
 _LABEL = re.compile(r"\$labels\.(\w+)")
 
 
 def sense(rule: Rule, subject: Subject, decided: Sequence[Decided]) -> list[Finding]:
     """Return what the worlds that decide a rule tell against it."""
     solver = Solver(subject)
-    return [*_divisors(rule, solver, decided), *_traffic(rule, solver, decided), *_labels(rule, solver, decided)]
+    return [
+        *_healthy(rule, solver),
+        *_divisors(rule, solver, decided),
+        *_traffic(rule, solver, decided),
+        *_labels(rule, solver, decided),
+    ]
+
+
+def _healthy(rule: Rule, solver: Solver) -> Iterator[Finding]:
+    """What was recorded is a healthy stack: how long that had counted is not known, so that any pace must do."""
+    subject = solver.subject
+    if subject.made_up:
+        return
+    moving = {a.labels for a in subject.atoms if a.bound is not None or subject.kinds.get(a.name) == "counter"}
+    paces = _PACES if moving else _PACES[:1]
+    worlds = [{a.labels: a.recorded * (pace if a.labels in moving else 1) for a in subject.atoms} for pace in paces]
+    if all(_fires(solver, levels) for levels in worlds):
+        message = "it fires on what was recorded of the healthy stack"
+        mend = "look at its operator, its threshold's unit and what it compares; or record the scrapes again"
+        yield Finding("healthy", rule.where("expr"), f"{rule.name}: expr", message, mend)
 
 
 def _divisors(rule: Rule, solver: Solver, decided: Sequence[Decided]) -> Iterator[Finding]:

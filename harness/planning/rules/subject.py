@@ -261,13 +261,16 @@ def _buckets(chosen: Sequence[Atom], catalogue: Catalogue, looked_at: Sequence[S
             found[atom.labels] = atom
             continue
         key = without(changed(atom.labels, "__name__", f"{base}_bucket"), "le")
+        seen = {r.labels: finite(r.value) for r in catalogue.named(f"{base}_bucket")} if atom.source is None else {}
+        below = 0.0
         for text in _bounds(key, catalogue, [s for s in looked_at if s.name == f"{base}_bucket"]):
             labels = changed(key, "le", text)
             source = None
             if atom.source is not None:
                 own = without(changed(atom.source, "__name__", f"{base}_bucket"), "le")
                 source = changed(own, "le", text)
-            found.setdefault(labels, Atom(labels, 0.0, source))
+            share, below = max(0.0, seen.get(labels, below) - below), seen.get(labels, below)
+            found.setdefault(labels, Atom(labels, share, source))
     return list(found.values())
 
 
