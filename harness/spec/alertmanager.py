@@ -1,9 +1,10 @@
 """alertmanager.yml in, routes, receivers and inhibitions with their lines out."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Never, cast
 
 from harness.model.errors import SpecError
 from harness.planning.rules.routing import Inhibition, Match, Route, Routing
@@ -30,10 +31,11 @@ def load_routing(path: Path) -> Routing:
         Inhibition(
             _matches(document, ("inhibit_rules", i, "source_matchers")),
             _matches(document, ("inhibit_rules", i, "target_matchers")),
-            tuple(str(label) for label in item.get("equal", [])),
+            tuple(str(label) for label in cast("list[object]", equal)),
             document.where(("inhibit_rules", i)),
         )
         for i, item in enumerate(_list(document, ("inhibit_rules",)))
+        if isinstance(equal := item.get("equal", []), list) or _no_list(document, ("inhibit_rules", i, "equal"))
     ]
     return Routing(_route(document, ("route",), Route("", (), "")), receivers, tuple(inhibitions))
 
@@ -50,6 +52,10 @@ def _route(document: Document, at: Key, above: Route) -> Route:
     )
     routes = [_route(document, (*at, "routes", i), own) for i in range(len(_list(document, (*at, "routes"))))]
     return replace(own, routes=tuple(routes))
+
+
+def _no_list(document: Document, at: Key) -> Never:
+    raise document.problem(at, "expected a list of labels", mend="write `equal: [LABEL]`")
 
 
 def _seconds(document: Document, at: Key, inherited: float) -> float:
@@ -72,7 +78,28 @@ def _matches(document: Document, at: Key) -> tuple[Match, ...]:
             mend = 'write label="value", with one of = != =~ !~'
             raise document.problem((*at, index), f"found `{text}`, expected a matcher", mend=mend)
         found.append(Match(match["label"], match["op"], match["value"].strip('"')))
-    return tuple(found)
+        _compiled(document, (*at, index), found[-1])
+    return (*found, *_older(document, at))
+
+
+def _older(document: Document, at: Key) -> Iterator[Match]:
+    """Yield the matchers of the older form, which Alertmanager still takes: mappings of a label to its value."""
+    prefix = str(at[-1]).removesuffix("matchers")  # "", "source_", "target_"
+    for name, op in ((f"{prefix}match", "="), (f"{prefix}match_re", "=~")):
+        raw = _at(document, (*at[:-1], name))
+        for label, value in (cast("dict[object, object]", raw) if isinstance(raw, dict) else {}).items():
+            match = Match(str(label), op, str(value))
+            _compiled(document, (*at[:-1], name, str(label)), match)
+            yield match
+
+
+def _compiled(document: Document, at: Key, match: Match) -> None:
+    if match.op in {"=~", "!~"}:
+        try:
+            re.compile(match.value)
+        except re.error as error:
+            message = f"found the pattern `{match.value}`, expected a regular expression: {error}"
+            raise document.problem(at, message, mend="mend the pattern") from None
 
 
 def _at(document: Document, at: Key) -> object:

@@ -75,10 +75,12 @@ def _scrape(path: Path) -> Scrape:
 def _series(line: str, kinds: dict[str, str], path: Path, number: int) -> Recorded:
     match = _SERIES.match(line)
     value = _number(match["value"]) if match else None
+    mend = "record it again: rollgate rules record"
     if match is None or value is None:
-        mend = "record it again: rollgate rules record"
         raise SpecError("found no series, expected name{labels} value", where=f"{shown(path)}:{number}", mend=mend)
     labels = {key: _unescaped(text) for key, text in _LABEL.findall(match["labels"])}
+    if match["name"].endswith("_bucket") and _number(labels.get("le", "+Inf")) is None:
+        raise SpecError(f"found le={labels['le']!r}, expected a number", where=f"{shown(path)}:{number}", mend=mend)
     return Recorded(frozenset({**labels, "__name__": match["name"]}.items()), value, kinds.get(match["name"], ""))
 
 

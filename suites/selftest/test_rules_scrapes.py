@@ -204,3 +204,40 @@ def test_burn_rates_follow_the_objectives() -> None:
     assert text.count("- alert: ") == 3
     assert "# rf.rollout.error_rate over 1h: a budget of 0.1 cannot burn 14.4 times as fast" in text
     assert burn_rates("x", [], signals) == ""
+
+
+BAD_ROUTING = {
+    "a pattern that is none": (
+        "  routes: [{matchers: ['a=~\"(\"']}]",
+        "",
+        r":2: route\.routes\[0\]\.matchers\[0\]: found",
+    ),
+    "an older pattern that is none": (
+        "  routes: [{match_re: {a: '('}}]",
+        "",
+        r":2: route\.routes\[0\]\.match_re\.a: found",
+    ),
+    "equal to a number": ("", "inhibit_rules: [{equal: 3}]", r":4: inhibit_rules\[0\]\.equal: expected a list"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_ROUTING)
+def test_a_routing_file_of_the_wrong_form_is_named(what: str, tmp_path: Path) -> None:
+    """Its line and key, never a crash."""
+    route, more, words = BAD_ROUTING[what]
+    with pytest.raises(SpecError, match=words):
+        routed(f"route: \n{route or '  group_wait: 1s'}\n  receiver: a\n{more or 'receivers: [{name: a}]'}\n", tmp_path)
+
+
+def test_matchers_of_the_older_form_are_read(tmp_path: Path) -> None:
+    """A route that no alert can take is one in either form."""
+    for form in ("match: {severity: never}", "match_re: {severity: 'never|ever'}"):
+        text = f"route:\n  receiver: a\n  routes:\n  - receiver: b\n    {form}\nreceivers: [{{name: a}}, {{name: b}}]\n"
+        assert {f.check for f in routed(text, tmp_path)} == {"route", "receiver"}
+
+
+def test_a_bucket_without_a_number_is_named(tmp_path: Path) -> None:
+    """A recorded scrape that somebody wrote by hand."""
+    (tmp_path / "app.prom").write_text('# recorded\na_bucket{le="abc"} 1\n')
+    with pytest.raises(SpecError, match=r"app\.prom:2: found le='abc'"):
+        read_scrapes(tmp_path)
