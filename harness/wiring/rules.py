@@ -85,10 +85,20 @@ def _refused(files: MonitoringFiles, promtool: Promtool) -> Iterator[Finding]:
     asked = [("rules", files.rules), ("config", (files.config,) if files.config else ())]
     for kind, paths in asked:
         for path, complaint in promtool.check(kind, paths):
-            line = re.search(r"(?:line |:)(\d+)(?::\d+)?[:,]", complaint.partition(path.name)[2] or complaint)
-            where = f"{shown(path)}:{line[1] if line else 1}"
+            where = f"{shown(path)}:{_line(path, complaint.partition(path.name)[2] or complaint)}"
             name = "promtool" if kind == "rules" else "config"
             yield Finding(name, where, kind, complaint, "mend the file; Prometheus would refuse it")
+
+
+def _line(path: Path, complaint: str) -> int:
+    """Return the line that promtool names, else that of the rule or the text that it quotes, else 1."""
+    told = re.search(r"line (\d+)|(?:^|\s)(\d+):\d+: ", complaint)
+    line = int(told[1] or told[2]) if told else 0
+    quoted = re.search(r'rule \d+, "([^"]+)"', complaint) or re.search(r'"([^"]+)"\s*$', complaint)
+    if line or not quoted:
+        return line or 1
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((number for number, text in enumerate(lines, 1) if re.search(rf":.*{re.escape(quoted[1])}", text)), 1)
 
 
 def _routing(files: MonitoringFiles, monitoring: Monitoring) -> Iterator[Finding]:

@@ -56,22 +56,22 @@ def test_a_mistake_is_one_line_and_exit_2(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "a syntax error": ("> 0.05", "> > 0.05", "promtool"),
-    "a template error": ("{{ $labels.instance }}", "{{ $labels.instance", "promtool"),
-    "an unknown key": ("        for: 2m", "        fro: 2m", "promtool"),
-    "a duration that is none": ("        for: 2m", "        for: soon", "promtool"),
+    "a syntax error": ("> 0.05", "> > 0.05", "promtool", 5),
+    "a template error": ("{{ $labels.instance }}", "{{ $labels.instance", "promtool", 4),
+    "an unknown key": ("        for: 2m", "        fro: 2m", "promtool", 10),
+    "a duration that is none": ("        for: 2m", "        for: soon", "promtool", 10),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_prometheus_refuses_is_refused(what: str, tmp_path: Path) -> None:
     """Promtool's own word, with file and line; nothing is proven then."""
-    old, new, check = REFUSED[what]
+    old, new, check, line = REFUSED[what]
     path = system_of(tmp_path, GOOD.replace(old, new, 1))
     code, out, err = run("check", str(path))
     assert code == 2
     assert f"[{check}]" in err or "expected" in err
-    assert str(path) in err
+    assert f"{path}:{line}: " in err
     assert "sound" not in out
 
 
