@@ -58,6 +58,7 @@ def check_rules(name_or_path: str, progress: Callable[[str], None], *, live: str
         monitoring = load_monitoring(files)
         if live:
             monitoring = replace(monitoring, scrapes=record(live)[0])
+        findings += _empty(files, monitoring)
         findings += lint(monitoring)
         findings += _routing(files, monitoring)
         findings += _runbooks(files.root, monitoring.alerts)
@@ -88,6 +89,14 @@ def _refused(files: MonitoringFiles, promtool: Promtool) -> Iterator[Finding]:
             where = f"{shown(path)}:{_line(path, complaint.partition(path.name)[2] or complaint)}"
             name = "promtool" if kind == "rules" else "config"
             yield Finding(name, where, kind, complaint, "mend the file; Prometheus would refuse it")
+
+
+def _empty(files: MonitoringFiles, monitoring: Monitoring) -> Iterator[Finding]:
+    """Of nothing, everything is proven."""
+    if not monitoring.rules:
+        yield Finding(
+            "empty", f"{shown(files.rules[0])}:1", "groups", "found no rule at all", "write one, or name others"
+        )
 
 
 def _line(path: Path, complaint: str) -> int:

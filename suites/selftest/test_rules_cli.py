@@ -75,6 +75,15 @@ def test_what_prometheus_refuses_is_refused(what: str, tmp_path: Path) -> None:
     assert "sound" not in out
 
 
+def test_a_file_without_a_rule_is_not_sound(tmp_path: Path) -> None:
+    """Of nothing, everything is proven: that is no proof."""
+    path = system_of(tmp_path, "groups:\n  - name: empty\n    rules: []\n")
+    code, out, err = run("check", str(path))
+    assert code == 2
+    assert f"{path}:1: groups: found no rule at all" in err
+    assert "sound" not in out
+
+
 def test_what_is_not_there_is_named() -> None:
     """An unknown system suggests a known one."""
     code, _, err = run("check", "researchflo")
