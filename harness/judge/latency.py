@@ -56,7 +56,7 @@ class LatencyTrial:
         self.noise = Noise(terms.dispersion, measuring=terms.measures_noise)
         restarts = len(terms.plan.stages) - 1
         self.difference = LatencyDifference(terms.gating, self.noise, self._level, restarts)
-        self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate(prior_bad=tail, prior_n=1.0)
+        self._past_b, self._past_c = Buckets(max(2000.0, 40 / tail)), PastRate()
         self._candidate, self._baseline = Buckets(), Buckets()
         self._excess = RestartedExcess(restarts)
         self._n = 0
