@@ -1,11 +1,13 @@
 """Whose containers these are, and the removal of all that belongs to nobody any more.
 
-Run as `python -m harness.adapters.docker_owner RUN` it is the reaper of a run: it waits until its standard input
-closes, which happens when the session that holds it ends in whatever way, and removes all that carries the run's label.
+Run as `python -m harness.adapters.docker_owner RUN STATE` it is the reaper of a run: it waits until its standard input
+closes, which happens when the session that holds it ends in whatever way, and removes all that carries the run's label,
+and the folder STATE with the run's secrets.
 """
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -109,11 +111,11 @@ def left(client: Any, run: str) -> Left:  # noqa: ANN401
     return Left(*(tuple(one.name for one in kind) for kind in _of(client, run)))
 
 
-def start_reaper(run: str) -> subprocess.Popen[bytes]:
+def start_reaper(run: str, state: Path) -> subprocess.Popen[bytes]:
     """Start the reaper of a run; it acts when the returned process' standard input closes, or this process ends."""
     root = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.adapters.docker_owner", run],
+        [sys.executable, "-m", "harness.adapters.docker_owner", run, str(state)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -144,8 +146,9 @@ def _gone(act: Callable[[], object]) -> None:
 
 def main(words: Iterable[str]) -> int:
     """Wait for the end of the session, then remove its run; 1 where something could not be removed."""
-    [run] = words
+    run, state = words
     sys.stdin.buffer.read()
+    shutil.rmtree(state, ignore_errors=True)
     try:
         client = docker.from_env()
         return 1 if remove(client, run, settled_s=_SETTLED_S) else 0

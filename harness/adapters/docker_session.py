@@ -67,7 +67,7 @@ class DockerSession:
         gpu: bool = False,
         pull: bool = True,
     ) -> None:
-        """Keep secrets and scrape targets in `state`, logs in `logs`; `stack` is the folder of shipped files.
+        """Keep secrets and scrape targets in `state`, a folder named `run`, logs in `logs`; `stack` is what ships.
 
         Nothing is asked of the engine before `open`. `pull`: images that are not here are pulled.
         """
@@ -98,7 +98,9 @@ class DockerSession:
         """
         self._client = client = connect()
         swept = sweep(client)
-        self._reaper = start_reaper(self.placement.run)
+        for run in swept:
+            shutil.rmtree(self._state.parent / run, ignore_errors=True)
+        self._reaper = start_reaper(self.placement.run, self._state)
         self.placement = replace(self.placement, cpus=float(client.info().get("NCPU", 1)))
         testcontainers_config.ryuk_disabled = not _has_image(client, testcontainers_config.ryuk_image)
         for name, internal in ((self.placement.inside, True), (self._outside, False)):

@@ -34,7 +34,7 @@ from harness.spec.images import choose_images
 from harness.wiring.composition import shipped
 data, run, folder = shipped(), sys.argv[1], Path(sys.argv[2])
 session = DockerSession(data.composition, choose_images(data.images, os.environ), run=run, stack=share_root() / "stack",
-    state=folder / "state", logs=folder / "logs", settings={}, pull=False)
+    state=folder / run, logs=folder / "logs", settings={}, pull=False)
 session.open()
 print("open", session._reaper.pid, flush=True)
 session.start(["redis"])
@@ -160,6 +160,7 @@ def test_a_killed_session_leaves_nothing(redis_image: None, tmp_path: Path, afte
         assert child.stdout is not None
         child.stdout.close()
     assert _all_gone(run)
+    assert not (tmp_path / run).exists()  # the secrets
 
 
 def test_what_a_killed_reaper_left_the_next_session_sweeps(redis_image: None, tmp_path: Path):
@@ -178,10 +179,17 @@ def test_what_a_killed_reaper_left_the_next_session_sweeps(redis_image: None, tm
     client.close()
     data = shipped()
     following = DockerSession(
-        data.composition, {}, run=f"next{os.getpid()}", stack=tmp_path, state=tmp_path / "n", logs=tmp_path, settings={}
+        data.composition,
+        {},
+        run=f"next{os.getpid()}",
+        stack=tmp_path,
+        state=tmp_path / "next",
+        logs=tmp_path,
+        settings={},
     )
     try:
         assert run in following.open()
     finally:
         assert not following.close()
     assert _all_gone(run)
+    assert not (tmp_path / run).exists()
