@@ -1,16 +1,20 @@
 """What the engine is asked for when a container is created: a pure function of the composition and of where it runs."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from docker.errors import DockerException
 from docker.types import DeviceRequest, LogConfig, Mount
+from docker.utils import parse_bytes
 
 from harness.adapters.docker_compose import LABEL, gigabytes, unprivileged
 from harness.adapters.docker_health import health_test
 from harness.model import composition as model
+from harness.model.errors import SpecError
 from harness.planning.composition import SECRETS, render
 
 _NANO = 1_000_000_000
@@ -55,7 +59,8 @@ class Placement:
 def arguments(unit: model.Unit, composition: model.Composition, placement: Placement) -> dict[str, Any]:
     """Return the keyword arguments of docker's `containers.create`, but for image and network.
 
-    Every port is published on loopback at a free number: tests and probes ask from the host.
+    Every port is published on loopback at a free number: tests and probes ask from the host. Raises SpecError for a
+    limit of the user's that is none.
     """
     service, health = unit.service, unit.service.health
 
@@ -84,7 +89,6 @@ def arguments(unit: model.Unit, composition: model.Composition, placement: Place
             "retries": health.retries,
             "start_period": int(health.start_period_s * _NANO),
         },
-        "mem_reservation": gigabytes(service.reservations.memory_gb),
         "device_requests": [_device(unit.gpus)] if unit.gpus else [],
         "log_config": LogConfig(
             type="json-file",
@@ -99,11 +103,31 @@ def arguments(unit: model.Unit, composition: model.Composition, placement: Place
 
 def _limits(service: model.Container, placement: Placement) -> dict[str, Any]:
     name = service.name.upper()
-    cpus = float(placement.setting(f"{name}_CPU_LIMIT", f"{service.limits.cpus:g}"))
+    cpus = _number(f"{name}_CPU_LIMIT", placement.setting(f"{name}_CPU_LIMIT", f"{service.limits.cpus:g}"))
+    limit = placement.setting(f"{name}_MEMORY_LIMIT", gigabytes(service.limits.memory_gb))
+    kept = gigabytes(service.reservations.memory_gb)
+    try:
+        # Engines refuse to keep more than the limit, which a user may have lowered.
+        kept = min(kept, limit, key=parse_bytes)
+    except DockerException as error:
+        msg = f"found {limit!r}, expected an amount of memory"
+        raise SpecError(msg, where=f"environment {name}_MEMORY_LIMIT", mend="write 512m or 8g") from error
     return {
-        "mem_limit": placement.setting(f"{name}_MEMORY_LIMIT", gigabytes(service.limits.memory_gb)),
+        "mem_limit": limit,
+        "mem_reservation": kept,
         "nano_cpus": int(min(cpus, placement.cpus) * _NANO),
     }
+
+
+def _number(variable: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        msg = f"found {text!r}, expected a number of CPUs above 0"
+        raise SpecError(msg, where=f"environment {variable}", mend="write 2 or 0.5")
+    return number
 
 
 def _labels(unit: model.Unit, composition: model.Composition, placement: Placement) -> dict[str, str]:

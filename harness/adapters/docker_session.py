@@ -177,7 +177,8 @@ class DockerSession:
             return container.start()
         except (APIError, ImageNotFound) as error:
             container.keep_log()
-            raise start_problem(alias, reference, str(error), image.mend, container.tail()) from error
+            said = str(error.explanation or error)
+            raise start_problem(alias, reference, said, image.mend, container.tail()) from error
 
     def _at_hand(self, unit: Unit, image: ChosenImage) -> str:
         """Return the reference to start: the chosen image, else the one built here in its place."""

@@ -11,7 +11,7 @@ from harness.adapters import docker_owner
 from harness.adapters.docker_arguments import Placement, arguments, plain
 from harness.adapters.docker_faults import engine_problem, read_health, start_problem, unwell
 from harness.adapters.docker_owner import is_dead, owner, remove, sweep
-from harness.model.errors import EnvironmentProblem
+from harness.model.errors import EnvironmentProblem, SpecError
 from harness.planning.composition import chosen, units
 from harness.wiring.composition import shipped
 
@@ -39,6 +39,23 @@ def test_settings_of_the_user_move_limits_and_commands():
     asked = _asked("redis", Placement(**{**_fields(), "settings": settings}))
     assert (asked["mem_limit"], asked["nano_cpus"]) == ("1g", 500_000_000)
     assert "--maxmemory 512mb" in asked["command"][-1]
+
+
+def test_a_lowered_limit_lowers_what_is_kept():
+    """An engine refuses a container that keeps more than it may take."""
+    asked = _asked("redis", Placement(**{**_fields(), "settings": {"REDIS_MEMORY_LIMIT": "100m"}}))
+    assert (asked["mem_limit"], asked["mem_reservation"]) == ("100m", "100m")
+    assert _asked("redis")["mem_reservation"] == "512m"
+
+
+@pytest.mark.parametrize(
+    "variable, value",
+    [("REDIS_MEMORY_LIMIT", "much"), ("REDIS_CPU_LIMIT", "two"), ("REDIS_CPU_LIMIT", "0"), ("REDIS_CPU_LIMIT", "nan")],
+)
+def test_a_limit_that_is_none_is_told_by_its_variable(variable: str, value: str):
+    """A usage error with the mend, not the engine's."""
+    with pytest.raises(SpecError, match=f"environment {variable}: found '{value}'"):
+        _asked("redis", Placement(**{**_fields(), "settings": {variable: value}}))
 
 
 def _fields() -> dict[str, Any]:
