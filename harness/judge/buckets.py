@@ -76,7 +76,7 @@ class Buckets:
 
     def around(self, value: float) -> tuple[float, float]:
         """Return the edges of the bucket that a quantile lies in; the first one begins at half its end."""
-        index = min(bisect_left(self.bounds, value * (1 - _ROUNDING)), len(self.bounds) - 1)
+        index = bisect_left(self.bounds, value * (1 - _ROUNDING))
         high = self.bounds[index]
         return self.bounds[index - 1] if index else high / 2, high
 

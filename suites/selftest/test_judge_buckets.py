@@ -176,3 +176,18 @@ def test_buckets_with_other_bounds_are_refused():
     buckets = _filled(4, 6, 10, 3, 2)
     with pytest.raises(ValueError, match=r"^q\.latency: the bucket bounds changed during the run$"):
         buckets.add(_counts(1, 1, 1, 1, 1, bounds=(0.01, 0.02, 0.05, 0.2)))
+
+
+def test_the_bucket_around_a_quantile_is_the_one_that_it_ends():
+    """At a bound, or by rounding a little above it, the bucket below; the first one begins at half its end."""
+    buckets = Buckets()
+    bounds = np.array([0.01, 0.03, 0.1])
+    buckets.add(latencies("q.latency", Arm.CANDIDATE, 0.0, [0.005] * 5 + [0.02] * 4 + [0.05], bounds))
+    wanted = {
+        0.002: (0.005, 0.01), 0.01: (0.005, 0.01), 0.0101: (0.01, 0.03), 0.03: (0.01, 0.03),
+        0.0301: (0.03, 0.1), 0.1: (0.03, 0.1),
+    }  # fmt: skip
+    for value, edges in wanted.items():
+        assert buckets.around(value) == pytest.approx(edges)
+        assert buckets.around(value * (1 + 1e-9)) == pytest.approx(edges)
+    assert buckets.quantile(0.5) == pytest.approx(0.01)
