@@ -75,7 +75,8 @@ def test_a_pass_is_as_old_as_what_it_was_last_seen_by(objective: Objective):
 
 @pytest.mark.parametrize("comparator, against, unit, threshold", [
     (">=", Against.BASELINE, "points", -5), (">", Against.BASELINE, "points", -5),
-    ("<=", Against.BASELINE, "points", 5), ("<", Against.BASELINE, "points", 5), (">=", Against.NUMBER, "%", 5), ("<=", Against.NUMBER, "%", 5),
+    ("<=", Against.BASELINE, "points", 5), ("<", Against.BASELINE, "points", 5),
+    (">=", Against.NUMBER, "%", 5), ("<=", Against.NUMBER, "%", 5),
 ])  # fmt: skip
 def test_a_margin_is_told_downwards_where_more_is_better(comparator: str, against: Against, unit: str, threshold: int):
     """A score may lie five points below its baseline; a number is one."""
