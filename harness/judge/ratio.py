@@ -124,8 +124,7 @@ class RatioTrial:
             needed = more_to_reach(newest.log_e, SHOWN, units)
             open_ = f"within the margin of {margin:g} points over all, not yet in stage {self.stages.name} alone"
         else:
-            gained = newest.paired if seen.n_c > newest.seen.n_c else proof
-            needed = more_to_reach(proof, wanted, units, gained)
+            needed = more_to_reach(proof, wanted, units, newest.paired)
             open_ = f"neither within nor beyond the margin of {margin:g} points"
         if beyond:
             open_ = f"beyond the margin of {margin:g} points, for which {self._terms.gating.mode} does not roll back"

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from judge_streams import events, objective_of, plan_of
+from judge_streams import events, latencies, objective_of, plan_of
 
 from harness.judge import Judge
 from harness.judge.bets import Bets, Counts, Within
@@ -13,6 +13,7 @@ from harness.judge.restarts import RestartedBets
 from harness.model.evidence import Arm, Evidence, Source
 from harness.model.judgement import Judgement
 from harness.model.objective import Against, Measure, Objective
+from harness.model.plan import Stage
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -128,3 +129,64 @@ def test_two_stages_that_begin_within_one_block_both_begin_with_the_next():
     restarted.settle()
     bets.gain(2.0)
     assert restarted.log_e == pytest.approx(math.log(0.5 * math.exp(3.0) + 0.5 * math.exp(2.0)))
+
+
+@pytest.mark.parametrize("n, at, held", [(60, 69.0, True), (60, 68.0, False), (59, 69.0, False)])
+def test_a_comparison_is_held_once_sixty_requests_of_the_baseline_were_due_for_over_sixty_seconds(
+    n: int,
+    at: float,
+    held: bool,  # noqa: FBT001 - a case
+):
+    """At half the traffic each of the candidate's makes one due."""
+    lone = events("q.error", C, 66.0, n)
+    found = judged(report(8.0), lone, at=at, objective=POINT)
+    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
+    assert (" saw nothing of the baseline for the last 61 s; before that: " in found.reason) is held
+
+
+def test_between_stages_a_pass_grows_not_old():
+    """A look in no judged stage."""
+    judge = Judge([NUMBER], plan_of())
+    judge.observe([*(events("q.error", arm, 7.0, 4000) for arm in (B, C)), report(8.0)])
+    assert judge.look(at=99.0, stage="", final=False)[0].status is Status.PASS
+    assert judge.look(at=99.0, stage="50", final=False)[0].status is Status.INCONCLUSIVE
+
+
+def test_a_latency_does_not_pass_at_a_stage_of_which_nothing_was_seen():
+    """Shown at the one before it."""
+    stages = tuple(Stage(id=name, share=share, min_bake_s=1, max_bake_s=9) for name, share in (("25", 25), ("50", 50)))
+    p50 = objective_of(Measure.QUANTILE, "q.latency", 300, "%", against=Against.BASELINE, quantile=0.5)
+    judge = Judge([p50], plan_of(stages=stages))
+    for at in range(40):
+        judge.observe([latencies("q.latency", arm, at, [0.01] * 20, stage="25") for arm in (B, C)])
+    judge.observe([report(40.0)])
+    before = judge.look(at=41.0, stage="25", final=False)[0]
+    assert before.status is Status.PASS, before.reason
+    after = judge.look(at=41.0, stage="50", final=False)[0]
+    assert after.status is Status.INCONCLUSIVE
+    assert after.reason == f"nothing was seen of stage 50 yet; before it: {before.reason}"
+
+
+def test_a_last_interval_that_cannot_be_read_is_told_at_the_end():
+    """The arms' buckets differ in what waits for its interval to end."""
+    p50 = objective_of(Measure.QUANTILE, "q.latency", 300, "%", against=Against.BASELINE, quantile=0.5)
+    judge = Judge([p50], plan_of(interval_s=10.0))
+    for at in range(3):
+        judge.observe([latencies("q.latency", B, at, [0.01] * 9, np.array([0.1, 0.2]))])
+        judge.observe([latencies("q.latency", C, at, [0.01] * 9, np.array([0.1, 0.3]))])
+    judge.observe([report(3.0)])
+    found = judge.look(at=4.0, stage="50", final=True)[0]
+    assert found.status is Status.ERROR
+    assert found.reason == "corrupt evidence: q.latency: the arms' bucket bounds differ"
+
+
+@pytest.mark.parametrize("source, asked, signal, n", [
+    (Source.PROBE, "check", "check.one.two", 400), (Source.PROBE, "check", "check", 400),
+    (Source.PROBE, "check", "other.check", 0), (Source.CLIENT, "check", "check.one", 0),
+    (Source.CLIENT, "check", "check", 400),
+])  # fmt: skip
+def test_a_probes_signal_counts_for_its_root_too(source: Source, asked: str, signal: str, n: int):
+    """Once, whatever follows its first point; no other source's does."""
+    judge = Judge([objective_of(Measure.RATIO, asked, 5, "%", sources=(source,))], plan_of())
+    judge.observe([events(signal, C, 7.0, 400, source=source)])
+    assert judge.look(at=9.0, stage="50", final=False)[0].n == n
