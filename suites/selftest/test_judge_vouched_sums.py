@@ -189,4 +189,21 @@ def test_a_probes_signal_counts_for_its_root_too(source: Source, asked: str, sig
     """Once, whatever follows its first point; no other source's does."""
     judge = Judge([objective_of(Measure.RATIO, asked, 5, "%", sources=(source,))], plan_of())
     judge.observe([events(signal, C, 7.0, 400, source=source)])
-    assert judge.look(at=9.0, stage="50", final=False)[0].n == n
+    found = judge.look(at=9.0, stage="50", final=False)[0]
+    assert found.n == n
+    assert found.status is not Status.ERROR
+
+
+@pytest.mark.parametrize("starts, share, held", [
+    ((8.0,), 0.5, True), ((7.9,), 0.5, False), ((66.0, 20.0), 0.5, True), ((66.0,), 0.0, False),
+])  # fmt: skip
+def test_what_was_due_of_a_silent_baseline_is_counted_from_its_end(
+    starts: tuple[float, ...],
+    share: float,
+    held: bool,  # noqa: FBT001 - a case
+):
+    """Sixty requests from its last second on, however late some came; without a share of traffic none are due."""
+    lone = [events("q.error", C, start, 60, share=share) for start in starts]
+    found = judged(report(8.0), *lone, at=69.0 if starts[0] > 9 else 68.5, objective=POINT)
+    assert (" saw nothing of the baseline for the last 6" in found.reason) is held, found.reason
+    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
