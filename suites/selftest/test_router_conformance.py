@@ -4,12 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kubernetes_rigs import KINDS, kubernetes_rig
+from kubernetes_rigs import KINDS, LEFT_OPEN, kubernetes_rig
 from router_conformance import CHECKS, Rig, never_moves_a_user_out, says_when_it_is_away, takes_every_limit
 from router_liars import LIARS, Honest, memory_rig
 from router_rigs import real_rig
 
-pytestmark = [pytest.mark.selftest, pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")]
+pytestmark = [
+    pytest.mark.selftest,
+    pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning", LEFT_OPEN),
+]
 
 REAL = ("haproxy", "haproxy by TCP", "nginx", "flags", "client")
 Check = Callable[[Rig], None]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_rigs import KINDS, NAMESPACE, ROUTE, KubernetesRig, kubernetes_rig
+from kubernetes_rigs import KINDS, LEFT_OPEN, NAMESPACE, ROUTE, KubernetesRig, kubernetes_rig
 from native_runs import until
 from router_places import accepts
 from router_rigs import HAProxyRig, NginxRig, real_rig
@@ -18,7 +18,7 @@ from harness.adapters.routers.kubernetes_routes import KubernetesRouter
 from harness.adapters.routers.nginx import NginxRouter, split_file
 from harness.model.errors import EnvironmentProblem
 
-pytestmark = pytest.mark.selftest
+pytestmark = [pytest.mark.selftest, pytest.mark.filterwarnings(LEFT_OPEN)]
 
 
 @pytest.fixture

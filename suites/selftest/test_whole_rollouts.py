@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from kubernetes_rigs import KINDS, KubernetesRig, kubernetes_rig
+from kubernetes_rigs import KINDS, LEFT_OPEN, KubernetesRig, kubernetes_rig
 from native_runs import until
 from router_places import Running, free_ports, program
 from router_rigs import NginxRig
@@ -30,6 +30,7 @@ from harness.ports import Router
 pytestmark = [
     pytest.mark.selftest,
     pytest.mark.timeout(180),
+    pytest.mark.filterwarnings(LEFT_OPEN),
     pytest.mark.filterwarnings("ignore:Unverified HTTPS request"),  # the real API server makes its own certificate
 ]
 
