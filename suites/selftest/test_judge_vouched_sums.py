@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from judge_streams import events, latencies, objective_of, plan_of
+from judge_streams import events, gauge, latencies, objective_of, plan_of
 
 from harness.judge import Judge
 from harness.judge.bets import Bets, Counts, Within
@@ -183,7 +183,7 @@ def test_a_last_interval_that_cannot_be_read_is_told_at_the_end():
 @pytest.mark.parametrize("source, asked, signal, n", [
     (Source.PROBE, "check", "check.one.two", 400), (Source.PROBE, "check", "check", 400),
     (Source.PROBE, "check", "other.check", 0), (Source.CLIENT, "check", "check.one", 0),
-    (Source.CLIENT, "check", "check", 400),
+    (Source.CLIENT, "check", "check", 400), (Source.PROBE, "check.one", "check.one", 400),
 ])  # fmt: skip
 def test_a_probes_signal_counts_for_its_root_too(source: Source, asked: str, signal: str, n: int):
     """Once, whatever follows its first point; no other source's does."""
@@ -207,3 +207,30 @@ def test_what_was_due_of_a_silent_baseline_is_counted_from_its_end(
     found = judged(report(8.0), *lone, at=69.0 if starts[0] > 9 else 68.5, objective=POINT)
     assert (" saw nothing of the baseline for the last 6" in found.reason) is held, found.reason
     assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
+
+
+@pytest.mark.parametrize("step_s, held", [(1.0, True), (1.6, False)])
+def test_of_a_silent_baselines_gauge_one_reading_is_due_for_each_of_the_candidates(
+    step_s: float,
+    held: bool,  # noqa: FBT001 - a case
+):
+    """Over a minute without the baseline's memory: 64 readings of the candidate are enough to miss it, 40 are not."""
+    memory = objective_of(
+        Measure.GROWTH, "memory", 20, "MB/min", against=Against.BASELINE, sources=(Source.PROMETHEUS,)
+    )
+    rng = np.random.default_rng(1)
+    judge = Judge([memory], plan_of())
+    judge.observe([gauge("memory", arm, float(at), 2e8 + 1e5 * rng.random()) for at in range(120) for arm in (B, C)])
+    judge.observe(
+        [gauge("memory", C, 119 + step_s * k, 2e8 + 1e5 * rng.random()) for k in range(1, round(64 / step_s) + 1)]
+    )
+    judge.observe([events("metrics", None, 183.0, 1, source=Source.PROMETHEUS)])
+    found = judge.look(at=183.0, stage="50", final=False)[0]
+    assert (" saw nothing of the baseline for the last 64 s; before that: " in found.reason) is held, found.reason
+    assert found.status is (Status.INCONCLUSIVE if held else Status.PASS), found.reason
+
+
+def test_a_late_record_makes_nothing_older():
+    """Second 20 comes after second 66: at 85 the candidate was seen 18 s ago."""
+    found = judged(report(8.0), events("q.error", C, 66.0, 1), events("q.error", C, 20.0, 1), at=85.0)
+    assert found.status is Status.PASS, found.reason
