@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,10 +127,7 @@ def _as_data(result: "CheckedDashboards") -> dict[str, Any]:
         "system": result.system,
         "promtool": result.promtool,
         "sound": result.sound,
-        "findings": [
-            {"check": f.check, "where": f.where, "key": f.key, "message": f.message, "mend": f.mend}
-            for f in result.findings
-        ],
+        "findings": [asdict(finding) for finding in result.findings],
         "dashboards": [
             {"uid": item.uid, "title": item.title, "file": item.file, "panels": len(item.shown)}
             for item in result.dashboards

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,10 +119,7 @@ def _as_data(result: "Checked") -> dict[str, Any]:
         "system": result.system,
         "promtool": result.promtool,
         "sound": result.sound,
-        "findings": [
-            {"check": f.check, "where": f.where, "key": f.key, "message": f.message, "mend": f.mend}
-            for f in result.findings
-        ],
+        "findings": [asdict(finding) for finding in result.findings],
         "rules": [
             {
                 "alert": item.rule.name,

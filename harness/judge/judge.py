@@ -1,7 +1,7 @@
 """The judge: routes evidence to one trial for each objective and source, and dresses what they find."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -324,6 +324,14 @@ def _for_all(how: Gating, objectives: Sequence[Objective]) -> Gating:
     return replace(how, unmeasured=tuple(unmeasured), unseen=tuple(unseen))
 
 
+_OF_TERMS: dict[Measure, Callable[[Terms], Trial]] = {
+    Measure.GROWTH: GrowthTrial,
+    Measure.SCORE: QualityTrial,
+    Measure.COLLECTED: CollectedTrial,
+    Measure.ASSIGNMENT: AssignmentTrial,
+}
+
+
 def _trial(terms: Terms, book: ProbeBook) -> Trial:
     objective = terms.objective
     match objective.measure:
@@ -335,16 +343,12 @@ def _trial(terms: Terms, book: ProbeBook) -> Trial:
             return NumberTrial(terms)
         case Measure.AVAILABILITY:
             return RestartTrial() if objective.signal.split(".")[0] == "restarts" else AvailabilityTrial(terms, book)
-        case Measure.GROWTH:
-            return GrowthTrial(terms)
-        case Measure.SCORE:
-            return QualityTrial(terms)
-        case Measure.COLLECTED | Measure.ALERTS:
-            return CollectedTrial(terms) if objective.measure is Measure.COLLECTED else AlertsTrial(terms.plan)
-        case Measure.ASSIGNMENT:
-            return AssignmentTrial(terms)
+        case Measure.ALERTS:
+            return AlertsTrial(terms.plan)
         case Measure.SUITE:
             return SuiteTrial()
+        case Measure.GROWTH | Measure.SCORE | Measure.COLLECTED | Measure.ASSIGNMENT as measure:
+            return _OF_TERMS[measure](terms)
 
 
 def _signals(objective: Objective) -> tuple[str, ...]:

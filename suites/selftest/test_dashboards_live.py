@@ -5,19 +5,16 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlparse
 
+import command_runs
 import pytest
+from command_runs import need_promtool
 from dashboard_files import dashboards_of, panel
-from typer.testing import CliRunner
-
-from harness.adapters.promtool import Promtool
-from harness.cli.main import app
-from harness.model.errors import EnvironmentProblem, RollgateError
-from harness.paths import cache_root
 
 pytestmark = pytest.mark.selftest
 
@@ -81,18 +78,10 @@ def prometheus() -> Iterator[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _promtool() -> None:
-    try:
-        Promtool.found(cache_root(), lambda _: None)
-    except EnvironmentProblem as problem:
-        pytest.skip(f"no promtool: {problem}")
+    need_promtool()
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    """Run the command; return its exit code, stdout and stderr."""
-    result = CliRunner().invoke(app, ["dashboards", *arguments])
-    if isinstance(result.exception, RollgateError):
-        return result.exception.exit_code, result.stdout, str(result.exception)
-    return result.exit_code, result.stdout, result.stderr
+run = partial(command_runs.run, "dashboards")
 
 
 def test_a_loaded_stack_has_data_for_every_panel(prometheus: str, tmp_path: Path) -> None:

@@ -3,36 +3,25 @@
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
 
+import command_runs
 import pytest
+from command_runs import need_promtool
 from rule_files import GOOD, alert, system_of
-from typer.testing import CliRunner
-
-from harness.adapters.promtool import Promtool
-from harness.cli.main import app
-from harness.model.errors import EnvironmentProblem, RollgateError
-from harness.paths import cache_root
 
 pytestmark = pytest.mark.selftest
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _promtool() -> None:
-    try:
-        Promtool.found(cache_root(), lambda _: None)
-    except EnvironmentProblem as problem:
-        pytest.skip(f"no promtool: {problem}")
+    need_promtool()
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    """Run the command; return its exit code, stdout and stderr."""
-    result = CliRunner().invoke(app, ["rules", *arguments])
-    if isinstance(result.exception, RollgateError):
-        return result.exception.exit_code, result.stdout, str(result.exception)
-    return result.exit_code, result.stdout, result.stderr
+run = partial(command_runs.run, "rules")
 
 
 def test_a_users_own_folder_is_proven(tmp_path: Path) -> None:
