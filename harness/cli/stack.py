@@ -38,10 +38,10 @@ def images(
         list[str] | None, typer.Argument(help="Keys of images.yaml (default: all with a Dockerfile).")
     ] = None,
     ca_bundle: Annotated[
-        str, typer.Option(help="Certificates for builds behind a proxy, below stack/.", metavar="FILE")
+        str, typer.Option(help="Certificates of a proxy that ends TLS (default: this machine's).", metavar="FILE")
     ] = "",
 ) -> None:
-    """Build the images that have a Dockerfile in stack/images/."""
-    from harness.wiring import composition  # noqa: PLC0415
+    """Build the images that have a Dockerfile in stack/images/, with the cache of this machine's Docker Engine."""
+    from harness.wiring.images import build  # noqa: PLC0415
 
-    composition.build(names or [], ca_bundle, lambda text: say(text, err=True))
+    build(names or [], ca_bundle, lambda text: say(text, err=True))

@@ -44,8 +44,9 @@ class Image:
     `name` has no registry: which one serves it is the user's setting. `digest` is "sha256:..." as an engine told it
     after a pull, "" where none has. `registry_variable` names the environment variable with the registry of an image
     that its publisher does not keep in the engine's default one, "" for the others. `build` is the folder of its
-    Dockerfile relative to `stack/`, "" for one that is only pulled, and `arguments` are what it is built with; `own`
-    marks our own servers.
+    Dockerfile relative to `stack/`, "" for one that is only pulled, and `arguments` are what it is built with.
+    `stand_in` says what is built where that is not the program itself in some version, "" where it is; `own` marks our
+    own servers.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Image:
     registry_variable: str = ""
     build: str = ""
     arguments: tuple[tuple[str, str], ...] = ()
+    stand_in: str = ""
     own: bool = False
 
     @property
@@ -70,7 +72,9 @@ class Image:
     @property
     def local_name(self) -> str:
         """What the image is called that its Dockerfile makes; another name where it is not the pinned one itself."""
-        return self.plain if self.own else f"rollgate/{self.key}-debian:12"
+        if self.own:
+            return self.plain
+        return f"rollgate/{self.key}-{'stand-in' if self.stand_in else 'debian'}:12"
 
     @property
     def pinned_name(self) -> str:

@@ -53,6 +53,7 @@ class ImageSpec(Strict):
     registry: EnvName | None = None
     build: Text | None = None
     arguments: Env = Field(default_factory=dict[str, str])
+    stand_in: Text | None = None
     own: bool = False
 
 
@@ -116,6 +117,7 @@ def _image(key: str, spec: ImageSpec) -> Image:
         registry_variable=spec.registry or "",
         build=spec.build or "",
         arguments=tuple(spec.arguments.items()),
+        stand_in=spec.stand_in or "",
         own=spec.own,
     )
 
@@ -129,6 +131,9 @@ def _problems(document: Document, spec: ImagesFile) -> Iterator[SpecError]:
             yield document.problem(
                 (*at, "registry"), "found a registry for our own server, expected none", mend="drop it"
             )
+        if item.stand_in and (item.own or not item.build):
+            msg = "found a stand-in where nothing is built in place of another image"
+            yield document.problem((*at, "stand_in"), msg, mend="drop it, or add `build: FOLDER`")
         if item.build and not (document.path.parent.parent / item.build / "Dockerfile").is_file():
             msg = f"found {item.build!r}, expected a folder below stack/ with a Dockerfile"
             yield document.problem((*at, "build"), msg, mend="write the Dockerfile, or drop the key")

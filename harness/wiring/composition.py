@@ -1,6 +1,5 @@
 """The composition that ships: loaded, written as a Compose file, and compared with it."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -68,17 +67,3 @@ def drift(path: Path, expected: str) -> list[SpecError]:
     line = next((number for number, (a, b) in enumerate(pairs, 1) if a != b), 1)
     message = "found another text than composition.yaml and images.yaml make, expected the same"
     return [SpecError(message, where=f"{path}:{line}", mend="run `rollgate stack compose`")]
-
-
-def build(names: Sequence[str], ca_bundle: str, progress: Callable[[str], None]) -> None:
-    """Build the images called `names`, all that have a Dockerfile where there are none.
-
-    Raises SpecError for an image without one, EnvironmentProblem where an engine or a build fails.
-    """
-    from harness.adapters.docker_build import build_images  # noqa: PLC0415 - docker's client, for this command alone
-
-    built = {key: image for key, image in load_images().items() if image.build}
-    for name in names:
-        if name not in built:
-            raise SpecError(f"found {name!r}, expected an image with a Dockerfile", mend=f"known: {', '.join(built)}")
-    build_images([built[name] for name in names or built], share_root() / "stack", ca_bundle, progress)

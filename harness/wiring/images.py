@@ -1,0 +1,39 @@
+"""The images of the composition that have a Dockerfile of ours: built on this machine's engine."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from harness.model.errors import SpecError
+from harness.model.image import Image
+from harness.paths import share_root
+from harness.spec.images import load_images
+
+
+def buildable(names: Sequence[str]) -> list[Image]:
+    """Return the images called `names`, all that have a Dockerfile where there are none.
+
+    Raises SpecError for one that has none.
+    """
+    built = {key: image for key, image in load_images().items() if image.build}
+    for name in names:
+        if name not in built:
+            raise SpecError(f"found {name!r}, expected an image with a Dockerfile", mend=f"known: {', '.join(built)}")
+    return [built[name] for name in dict.fromkeys(names or built)]
+
+
+def build(names: Sequence[str], ca_bundle: str, progress: Callable[[str], None]) -> None:
+    """Build images by their keys (see `buildable`), and the base they start from where no registry has it.
+
+    Raises SpecError for an image without a Dockerfile or a bundle that cannot be read, EnvironmentProblem where an
+    engine or a build fails.
+    """
+    from harness.adapters.docker_build import build_images  # noqa: PLC0415 - docker's client, for this command alone
+    from harness.adapters.docker_host import host  # noqa: PLC0415
+
+    began = time.monotonic()
+    images = buildable(names)
+    added = host(os.environ, ca_bundle=ca_bundle, lock=share_root() / "uv.lock")
+    done = build_images(images, share_root() / "stack", added, progress)
+    cached = sum(built.cached for built in done)
+    progress(f"{len(done)} images in {time.monotonic() - began:.1f} s, {cached} of them cached")
