@@ -1,4 +1,4 @@
-"""Commands on data: validate, coverage, init, doctor, preflight, bench."""
+"""Commands on data: validate, coverage, init, bench."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from harness.paths import share_root
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (validate, coverage, init, doctor, preflight):
+    for command in (validate, coverage, init):
         app.command()(command)
     bench = typer.Typer(no_args_is_help=True, help="Measure rollgate itself.")
     bench.command("gate")(bench_gate)
@@ -68,26 +68,6 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder.", metavar="D
         (folder / "scenarios" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(share_root() / "scenarios" / name, folder / "scenarios" / name)
     say(f"{folder}: edit system.yaml, then `rollgate validate {folder}` and `rollgate gate {folder}`")
-
-
-def doctor() -> None:
-    """Say what this machine has and lacks for the native provider."""
-    from harness.wiring import diagnose  # noqa: PLC0415
-
-    lines, code = diagnose(None)
-    for line in lines:
-        say(line)
-    raise typer.Exit(code)
-
-
-def preflight(system: Annotated[str, typer.Argument(help="A system's name, or its folder.", metavar="SYSTEM")]) -> None:
-    """Check, and fetch where needed, what a gate of SYSTEM needs on this machine; nothing is started."""
-    from harness.wiring import diagnose  # noqa: PLC0415
-
-    lines, code = diagnose(system)
-    for line in lines:
-        say(line)
-    raise typer.Exit(code)
 
 
 def bench_gate(  # noqa: PLR0917 - the command line's contract

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.cli import calibrate, dashboards, data, flags, gate, rollout, rules, runs, stack
+from harness.cli import calibrate, dashboards, data, flags, gate, preflight, rollout, rules, runs, stack
 from harness.cli.console import say
 from harness.model.errors import RollgateError
 from harness.model.status import ExitCode
@@ -64,6 +64,7 @@ rollout.register(app)
 runs.register(app)
 calibrate.register(app)
 data.register(app)
+preflight.register(app)
 flags.register(app)
 rules.register(app)
 dashboards.register(app)

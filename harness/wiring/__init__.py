@@ -5,7 +5,7 @@ from harness.wiring.bench import bench_gates
 from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.gate import GateResult, run_gate
 from harness.wiring.judging import how_it_gates
-from harness.wiring.machine import diagnose
+from harness.wiring.preflight import diagnose
 from harness.wiring.replay import Replayed, differences, judge_again, judge_by_policy, recorded_by
 from harness.wiring.stored import give_order, read_verdict, report_again
 

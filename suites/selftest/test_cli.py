@@ -193,7 +193,7 @@ def test_an_interrupted_command_says_so_in_one_line_and_leaves_nothing_running(
         "import harness.wiring as w, harness.cli.main as m\n"
         "from harness.adapters.tool import hear\n"
         "tell = lambda line: print(line, flush=True)\n"
-        "w.diagnose = lambda _: hear(['sh', '-c', 'echo $$; exec sleep 60'], each_line=tell)\n"
+        "w.diagnose = lambda *_, **__: hear(['sh', '-c', 'echo $$; exec sleep 60'], each_line=tell)\n"
         "m.main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -13,6 +13,7 @@ from typing import cast
 
 from harness.adapters.programs.catalog import Recipe, VersionCheck
 from harness.adapters.programs.program import Program
+from harness.model.version import older
 
 UNKNOWN = "unknown"
 _PATIENCE_S = 20
@@ -42,14 +43,7 @@ def tell_version(path: Path, check: VersionCheck | None, env: dict[str, str]) ->
 
 def old(version: str, check: VersionCheck | None) -> bool:
     """Tell whether `version` is older than the check allows; an unknown one is, where an age is asked for."""
-    if check is None or not check.at_least:
-        return False
-    return _numbers(version) < _numbers(check.at_least)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    release = re.split(r"[-~+]", version, maxsplit=1)[0]
-    return tuple(int(number) for number in re.findall(r"\d+", release))
+    return check is not None and older(version, check.at_least)
 
 
 class VersionNotes:
