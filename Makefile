@@ -8,7 +8,7 @@ WORKERS ?= 4
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gate alerts test test-all lint format lock wheel images bench bench-judge kubernetes-api mutation clean
+.PHONY: help setup gate alerts test test-docker test-all lint format lock wheel images bench bench-judge kubernetes-api mutation clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ test: lint  ## lint, the selftests, and the conformance cases that start nothing
 alerts: setup  ## every alert's fault struck on the running stack, and the table of all alerts (some 3 minutes)
 	$(BIN)/pytest suites/alerts --system $(SYSTEM) --junitxml=reports/alerts-junit.xml
 	$(BIN)/rollgate rules table --live "$$(ls -t reports/*-alerts-*/alerts.json | head -1)"
+
+test-docker: setup  ## the suites that need a Docker Engine, on images built here; as root starts one where none runs
+	$(BIN)/python .ci/engine.py .ci/docker-suites
 
 test-all: test alerts  ## everything that this machine can run: also every known release and drill, once
 	$(BIN)/rollgate bench gate --matrix --quick --system minimal --out reports/test-all-minimal
