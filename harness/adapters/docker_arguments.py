@@ -56,12 +56,31 @@ class Placement:
         return self.settings.get(name) or default
 
 
-def arguments(unit: model.Unit, composition: model.Composition, placement: Placement) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """What one container has over the composition's word: a gate's command, environment and files.
+
+    `ports` are the loopback ports that its own are published at, by name; the engine chooses where there are none.
+    `binds` are its paths that are this machine's: which, and whether it may write there.
+    """
+
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    binds: Mapping[str, tuple[Path, bool]] = field(default_factory=dict[str, tuple[Path, bool]])
+    ports: Mapping[str, int] = field(default_factory=dict[str, int])
+    user: str = ""
+    working_dir: str = ""
+
+
+def arguments(
+    unit: model.Unit, composition: model.Composition, placement: Placement, over: Overlay | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments of docker's `containers.create`, but for image and network.
 
-    Every port is published on loopback at a free number: tests and probes ask from the host. Raises SpecError for a
-    limit of the user's that is none.
+    Every port is published on loopback: tests and probes ask from the host. Raises SpecError for a limit of the
+    user's that is none.
     """
+    over = over or Overlay()
     service, health = unit.service, unit.service.health
 
     def told(text: str) -> str:
@@ -71,17 +90,20 @@ def arguments(unit: model.Unit, composition: model.Composition, placement: Place
     made: dict[str, Any] = {
         "name": placement.named(unit.name),
         "entrypoint": [told(word) for word in service.entrypoint],
-        "command": [told(word) for word in service.command],
-        "environment": {name: told(value) for name, value in service.env},
-        "user": service.user,
+        "command": list(over.command) or [told(word) for word in service.command],
+        "environment": {name: told(value) for name, value in service.env} | dict(over.env),
+        "user": over.user or service.user,
+        "working_dir": over.working_dir,
         "pid_mode": "host" if service.host_pids else "",
         "read_only": service.read_only,
         "tmpfs": dict.fromkeys(service.tmpfs, ""),
         "shm_size": f"{service.shm_mb}m" if service.shm_mb else "",
         "security_opt": ["no-new-privileges:true"],
-        "cap_drop": ["ALL"] if unprivileged(service.user) else [],
-        "ports": {f"{port.number}/tcp": ("127.0.0.1",) for port in service.ports},
-        "mounts": [_mount(mount, unit, composition, placement) for mount in service.mounts] + _secrets(unit, placement),
+        "cap_drop": ["ALL"] if unprivileged(over.user or service.user) else [],
+        "ports": {f"{port.number}/tcp": _published(over.ports.get(port.name)) for port in service.ports},
+        "mounts": [_mount(mount, unit, composition, placement) for mount in service.mounts]
+        + [Mount(at, str(path), type="bind", read_only=not writes) for at, (path, writes) in over.binds.items()]
+        + _secrets(unit, placement),
         "healthcheck": {
             "test": health_test(unit, composition, setting=placement.setting, literal=lambda text: text),
             "interval": int(interval_s * _NANO),
@@ -99,6 +121,10 @@ def arguments(unit: model.Unit, composition: model.Composition, placement: Place
         **_limits(service, placement),
     }
     return {key: value for key, value in made.items() if value}
+
+
+def _published(number: int | None) -> tuple[str, ...] | tuple[str, int]:
+    return ("127.0.0.1",) if number is None else ("127.0.0.1", number)
 
 
 def _limits(service: model.Container, placement: Placement) -> dict[str, Any]:

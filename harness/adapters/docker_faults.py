@@ -92,9 +92,14 @@ def start_problem(service: str, reference: str, text: str, mend: str, tail: str 
     return _told(service, _line(text), "its last lines say why", tail)
 
 
-def unwell(service: str, health: Health, tail: str) -> EnvironmentProblem:
+class UnwellError(EnvironmentProblem):
+    """A container started and did not become well: its own doing, not the engine's."""
+
+
+def unwell(service: str, health: Health, tail: str) -> UnwellError:
     """Return the error about a container that started and did not become well."""
-    return _told(service, health.reason, health.mend, tail)
+    told = _told(service, health.reason, health.mend, tail)
+    return UnwellError(told.message, mend=told.mend)
 
 
 def _told(service: str, what: str, mend: str, tail: str) -> EnvironmentProblem:

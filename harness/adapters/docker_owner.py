@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from harness.adapters.docker_compose import LABEL
 _TRIES = 40
 _SETTLED_S = 1.5
 _PAUSE_S = 0.25
+_AT_ONCE = 8
 RUN_LABEL, OWNER_LABEL = f"{LABEL}.run", f"{LABEL}.owner"
 
 
@@ -92,8 +94,8 @@ def remove(client: Any, run: str, *, settled_s: float = 0.0) -> Left:  # noqa: A
     until = time.monotonic() + settled_s
     for _ in range(_TRIES):
         containers, networks, volumes = _of(client, run)
-        for one in containers:
-            _gone(lambda one=one: one.remove(force=True, v=True))
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:  # the engine takes half a second for each
+            list(pool.map(_end, containers))
         for one in [*networks, *volumes]:
             _gone(one.remove)
         if containers or networks or volumes:
@@ -136,6 +138,10 @@ def _of(client: Any, run: str) -> tuple[Sequence[Any], Sequence[Any], Sequence[A
 def _labels(one: Any) -> dict[str, str]:  # noqa: ANN401
     attributes: dict[str, Any] = one.attrs
     return attributes.get("Labels") or attributes.get("Config", {}).get("Labels") or {}
+
+
+def _end(container: Any) -> None:  # noqa: ANN401
+    _gone(lambda: container.remove(force=True, v=True))
 
 
 def _gone(act: Callable[[], object]) -> None:

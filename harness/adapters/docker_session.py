@@ -8,9 +8,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from docker.types import EndpointConfig
 from testcontainers.core.config import testcontainers_config
 
-from harness.adapters.docker_arguments import Placement, arguments
+from harness.adapters.docker_arguments import Overlay, Placement, arguments
 from harness.adapters.docker_container import ServiceContainer
 from harness.adapters.docker_faults import engine_problem, start_problem
 from harness.adapters.docker_owner import Left, owner, remove, start_reaper, sweep
@@ -51,6 +51,22 @@ def _knock(address: str) -> None:
             knocking.connect(address.removeprefix("unix://"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a session's containers differ from the composition's word, and who is told of them.
+
+    `over` says what a container has over it, when it is about to start; `log` names its log file. `forgives` takes
+    the error of one that does not come up and says whether the others go on without it; `ready` gets each that is
+    well, from several threads. `restarts`: what exits is started again.
+    """
+
+    over: Callable[[Unit], Overlay] = lambda _unit: Overlay()
+    log: Callable[[Unit], str] | None = None
+    forgives: Callable[[Unit, EnvironmentProblem], bool] = lambda _unit, _problem: False
+    ready: Callable[[ServiceContainer], None] = lambda _container: None
+    restarts: bool = False
+
+
 class DockerSession:
     """Containers of one run on networks of their own. Not for use by several threads at once."""
 
@@ -66,6 +82,7 @@ class DockerSession:
         settings: Mapping[str, str],
         gpu: bool = False,
         pull: bool = True,
+        manner: Manner | None = None,
     ) -> None:
         """Keep secrets and scrape targets in `state`, a folder named `run`, logs in `logs`; `stack` is what ships.
 
@@ -80,6 +97,7 @@ class DockerSession:
         self._reaper: subprocess.Popen[bytes] | None = None
         self._client: Any = None
         self._copies = 0
+        self._manner = manner or Manner()
         self.placement = Placement(
             run=run,
             owner=owner(),
@@ -89,7 +107,18 @@ class DockerSession:
             targets=state / "targets",
             cpus=float(os.cpu_count() or 1),
             settings=settings,
+            restarts=self._manner.restarts,
         )
+
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """The containers that this session can start, by alias."""
+        return self._units
+
+    @property
+    def started(self) -> Mapping[str, ServiceContainer]:
+        """The containers that were started, by alias; one that was forgiven may not run."""
+        return self._started
 
     def open(self) -> list[str]:
         """Sweep what dead sessions left, start the reaper, make networks and files; return the runs that were swept.
@@ -118,17 +147,27 @@ class DockerSession:
         while left:
             ready = [alias for alias in left if not set(self._needs(self._units[alias])) & set(left)]
             with ThreadPoolExecutor(max_workers=len(ready)) as pool:
-                for alias, container in zip(ready, pool.map(self._start_one, ready), strict=True):
-                    self._started[alias] = container
+                list(pool.map(self._bring_up, ready))
             left = [alias for alias in left if alias not in ready]
         return {alias: self._started[alias] for alias in wanted}
+
+    def _bring_up(self, alias: str) -> None:
+        container = self._make(alias)
+        self._started[alias] = container
+        try:
+            self._start_one(container)
+        except EnvironmentProblem as problem:
+            if not self._manner.forgives(container.unit, problem):
+                raise
+        else:
+            self._manner.ready(container)
 
     def start_fresh(self, alias: str) -> ServiceContainer:
         """Start one more container of a service, apart from the session's own: no other finds it by name."""
         with self._lock:
             self._copies += 1
             number = self._copies
-        return self._start_one(alias, f"fresh{number}")
+        return self._start_one(self._make(alias, f"fresh{number}"))
 
     def close(self) -> Left:
         """Keep the logs, remove everything of the run, and return what could not be removed; safe to call twice."""
@@ -152,11 +191,15 @@ class DockerSession:
     def _outside(self) -> str:
         return self.placement.named("edge")
 
-    def _start_one(self, alias: str, copy: str = "") -> ServiceContainer:
+    def _make(self, alias: str, copy: str = "") -> ServiceContainer:
         unit = self._units[alias]
-        image = self._images[unit.service.image]
-        reference = self._at_hand(unit, image)
-        asked = arguments(unit, self._composition, self.placement)
+        reference = self.at_hand(unit)
+        if not reference:
+            image = self._images[unit.service.image]
+            if not self._pull:
+                raise start_problem(alias, image.reference, "no such image, and nothing is pulled", image.mend)
+            reference = image.reference
+        asked = arguments(unit, self._composition, self.placement, self._manner.over(unit))
         aliases = [alias]
         if copy:
             asked["name"] += f"-{copy}"
@@ -164,31 +207,37 @@ class DockerSession:
             aliases = []
         asked["network"] = self.placement.inside
         asked["networking_config"] = {self.placement.inside: EndpointConfig("1.41", aliases=aliases)}
-        patience_s = unit.service.health.start_period_s
-        container = ServiceContainer(
+        name = self._manner.log(unit) if self._manner.log else asked["name"]
+        return ServiceContainer(
             unit,
             reference,
             asked,
             outside=self._outside,
-            log=self._logs / f"{asked['name']}.log",
-            patience_s=patience_s,
+            log=self._logs / f"{name}.log",
+            patience_s=unit.service.health.start_period_s,
         )
+
+    def _start_one(self, container: ServiceContainer) -> ServiceContainer:
+        alias, image = container.unit.alias, self._images[container.unit.service.image]
         try:
             return container.start()
         except (APIError, ImageNotFound) as error:
             container.keep_log()
             said = str(error.explanation or error)
-            raise start_problem(alias, reference, said, image.mend, container.tail()) from error
+            raise start_problem(alias, container.image, said, image.mend, container.tail()) from error
 
-    def _at_hand(self, unit: Unit, image: ChosenImage) -> str:
-        """Return the reference to start: the chosen image, else the one built here in its place."""
+    def pull(self, reference: str) -> None:
+        """Pull an image. Raises docker's errors where that cannot be done."""
+        self._client.images.pull(reference)
+
+    def at_hand(self, unit: Unit) -> str:
+        """Return the image that is here for a container: the chosen one, else one built here in its place."""
+        image = self._images[unit.service.image]
         if _has_image(self._client, image.reference):
             return image.reference
         if image.by == "images.yaml" and image.image.build and _has_image(self._client, image.image.local_name):
             return image.image.local_name
-        if not self._pull:
-            raise start_problem(unit.alias, image.reference, "no such image, and nothing is pulled", image.mend)
-        return image.reference
+        return ""
 
     def _needs(self, unit: Unit) -> list[str]:
         names: list[str] = []

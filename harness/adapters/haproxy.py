@@ -9,7 +9,8 @@ that needs no lease; an admin socket at level admin, as a file or on a TCP port.
 | `admin` | path of the admin socket, or HOST:PORT |
 | `map_file` | where the map lies, if it can be written from here: then the share outlives a reload and a restart |
 | `map_name` | what HAProxy calls the map (its path there); "" finds the one map that has the key |
-| `lease_port`, `lease_host` | where the driver answers HAProxy's check; without a port traffic does not return alone |
+| `lease_port`, `lease_host` | where the driver answers HAProxy's check; without any traffic does not return alone |
+| `lease_file` | the same as a socket file in a folder that both see, for an HAProxy in a container |
 """
 
 import os
@@ -82,12 +83,13 @@ class HAProxyRouter:
         lease_port: int | None = None,
         *,
         lease_host: str = "127.0.0.1",
+        lease_file: Path | None = None,
     ) -> None:
         """Talk to nobody yet. The parameters are those of the module's table."""
         self._admin = AdminSocket(admin)
         self._map_file = map_file
         self._map_name = map_name
-        self._lease_at = (lease_host, lease_port) if lease_port else None
+        self._lease_at = lease_file or ((lease_host, lease_port) if lease_port else None)
         self._lease: Lease | None = None
         self.returns_alone = self._lease_at is not None
 
@@ -125,15 +127,15 @@ class HAProxyRouter:
         """Begin to hold the lease and wait until HAProxy has seen it; EnvironmentProblem when it does not."""
         if self._lease_at is None:
             return
-        host, port = self._lease_at
+        where = self._lease_at if isinstance(self._lease_at, Path) else "{}:{}".format(*self._lease_at)
         if self._lease is None:
-            self._lease = Lease(port, host)
+            self._lease = Lease(self._lease_at)
         deadline = time.monotonic() + _LEASE_SEEN_S
         while not self._servers_up()["lease"]:
             if time.monotonic() > deadline:
                 self.drop_lease()
-                msg = f"the router did not see the lease on port {port} within {_LEASE_SEEN_S:g} s"
-                raise EnvironmentProblem(msg, mend=f"read the router's log; it must reach {host}:{port}")
+                msg = f"the router did not see the lease at {where} within {_LEASE_SEEN_S:g} s"
+                raise EnvironmentProblem(msg, mend=f"read the router's log; it must reach {where}")
             time.sleep(0.02)
 
     def drop_lease(self) -> None:

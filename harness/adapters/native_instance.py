@@ -8,8 +8,9 @@ from pathlib import Path
 
 from harness.adapters.free_ports import HeldPort, hold_port
 from harness.adapters.gpu import visible_gpus
-from harness.adapters.native_render import Scope
+from harness.adapters.native_render import LOOPBACK, Scope
 from harness.adapters.native_state import RunState
+from harness.adapters.native_targets import Scraped
 from harness.adapters.processes import Process, clean_environment
 from harness.adapters.programs import Program
 from harness.model.evidence import Arm
@@ -54,6 +55,15 @@ class Instance:
     def address(self, port: str) -> str:
         """Return "127.0.0.1:PORT"; KeyError for a port that the inventory lacks."""
         return f"127.0.0.1:{self.ports[port].number}"
+
+    @property
+    def scraped(self) -> Scraped | None:
+        """What Prometheus is told of it; None where it has no metrics."""
+        service = self.service
+        if service.metrics is None or not service.job or self.native.unscraped:
+            return None
+        address = self.address(service.metrics[0])
+        return Scraped(job=service.job, address=address, arm=self.arm, version=self.version)
 
     def tail(self, lines: int) -> str:
         """Return the last lines of the log, "" when there is none."""
@@ -155,6 +165,8 @@ class Surroundings:
             "arm": str(instance.arm or ""),
             "version": instance.version,
             "flags_file": str(self.state.flags_path),
+            "listen": LOOPBACK,
+            "lease": f"{LOOPBACK}:{self.lease_port}",
             "lease.port": str(self.lease_port),
         }
         values |= {f"port.{name}": str(port.number) for name, port in instance.ports.items()}

@@ -13,6 +13,7 @@ _SERVICE = re.compile(
     r"(?P<service>[a-z][a-z0-9_-]*)(?:\[(?P<arm>baseline|candidate)\])?\.(?P<port>[a-z][a-z0-9_-]*)(?P<only>\.port)?"
 )
 _AS_SHIPPED = "prometheus"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +21,15 @@ class Scope:
     """What references of one instance mean.
 
     `values` are the plain names (`dir`, `arm`, `bin.haproxy`, `secret.x`); `port_of` answers (service, arm, port
-    name) with a number and raises KeyError where the inventory has none; `where` names the file for errors.
+    name) with a number and raises KeyError where the inventory has none; `host_of` answers (service, arm) with the
+    host in front of it; `where` names the file for errors.
     """
 
     values: Mapping[str, str]
     port_of: Callable[[str, str | None, str], int]
     scale: float
     where: str
+    host_of: Callable[[str, str | None], str] = lambda _service, _arm: LOOPBACK
     used: set[str] = field(default_factory=set[str])  # services that were referred to
 
     def render(self, text: str, *, where: str = "") -> str:
@@ -60,7 +63,7 @@ class Scope:
         except KeyError:
             return None
         self.used.add(match["service"])
-        return str(port) if match["only"] else f"127.0.0.1:{port}"
+        return str(port) if match["only"] else f"{self.host_of(match['service'], match['arm'])}:{port}"
 
 
 def render_files(files: Mapping[str, str], system: Path, folder: Path, scope: Scope) -> None:

@@ -125,7 +125,7 @@ class Starter:
         files = around.file_scope(scope, env)
         render_files(dict(native.files), around.system.root, instance.folder, files)
         if around.system.traffic.metrics_service.partition(".")[0] == service.name:
-            write_targets(instance.folder, self._instances)
+            write_targets(instance.folder, (one.scraped for one in self._instances if one.scraped))
         command = [scope.render(word) for word in native.command]
         shm = [scope.render(prefix) for prefix in native.shm]
         for port in instance.ports.values():

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem
@@ -35,7 +35,8 @@ class DescribedInstance(TypedDict):
     """One process. `addresses` maps port names to "host:port"; `log` is a path; `arm` is None off the arms.
 
     `keeper` is the id of the process whose descendants are the instance, whatever restarts there are; 0 where it
-    has none here. `ready_s` is how many seconds it took to be well, None when it never was.
+    has none here. `ready_s` is how many seconds it took to be well, None when it never was. `container` is its id at
+    the Docker engine, where that runs it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DescribedInstance(TypedDict):
     log: str
     keeper: int
     ready_s: float | None
+    container: NotRequired[str]
 
 
 class DescribedService(TypedDict):
@@ -66,7 +68,7 @@ class DescribedRouter(TypedDict):
 
 
 class Description(TypedDict):
-    """The whole file. `secrets` maps names to files, never to values."""
+    """The whole file. `secrets` maps names to files, never to values; `absent` services to why they do not run."""
 
     schema: int
     run_id: str
@@ -80,6 +82,7 @@ class Description(TypedDict):
     arms: dict[str, DescribedRelease]
     instances: list[DescribedInstance]
     services: list[DescribedService]
+    absent: NotRequired[dict[str, str]]
     secrets: dict[str, str]
     flags_file: str
     router: DescribedRouter
@@ -147,7 +150,8 @@ class DescribedStack:
     def log_tail(self, instance: str, lines: int = 40) -> str:
         """Return the last lines of an instance's log; KeyError for an unknown one."""
         logs: Mapping[str, str] = {one["name"]: one["log"] for one in self._instances.values()}
-        text = Path(logs[instance]).read_text(encoding="utf-8", errors="replace")
+        path = Path(logs[instance])
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""  # a container's comes later
         return "\n".join(text.splitlines()[-lines:])
 
     def kill(self, service: str, arm: Arm | None = None) -> None:

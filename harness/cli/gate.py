@@ -49,7 +49,7 @@ def gate(  # noqa: PLR0917 - the command line's contract
     from harness.wiring import choose_plan, choose_provider, run_gate  # noqa: PLC0415
 
     loaded = spec.load_system(spec.find_system(system))
-    chosen = choose_plan(loaded, choose_provider(provider, target), plan, time_scale)
+    chosen = choose_plan(loaded, choose_provider(provider, target, loaded), plan, time_scale)
     with live_view(chosen, loaded.objectives) as view:
         result = run_gate(
             loaded,
@@ -85,7 +85,7 @@ def plan(
     from harness.wiring import choose_plan, choose_provider, how_it_gates  # noqa: PLC0415
 
     loaded = spec.load_system(spec.find_system(system))
-    provider = choose_provider("auto")
+    provider = choose_provider("auto", system=loaded)
     chosen = choose_plan(loaded, provider, plan, time_scale)
     for line in outline(loaded, chosen, provider, how_it_gates(loaded, chosen)):
         say(line)

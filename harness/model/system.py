@@ -47,7 +47,8 @@ class Native:
     `${arm}`, `${version}`, `${port.NAME}` (own port), `${SERVICE.PORTNAME}` ("127.0.0.1:1234" of another
     service; of the same arm where that one is per arm), `${SERVICE.PORTNAME.port}`, `${secret.NAME}`,
     `${bin.PROGRAM}`, `${python}`, `${share}` (rollgate's data root), `${cache}`, `${system}` (the system's
-    folder), `${run_id}`, `${lease.port}`, `${SERVICE[baseline].PORTNAME}` for a given arm.
+    folder), `${run_id}`, `${listen}` (the address that servers bind to), `${lease}` (where the router asks for the
+    driver's lease) and `${lease.port}`, `${SERVICE[baseline].PORTNAME}` for a given arm.
     `files` maps a template (relative to the system's folder) to a name in `${dir}`; a template that ends in "/"
     is a folder of *.yml files. What lies under `prometheus/` is never rendered, only scaled in time.
     `stand_in` names what the program stands in for, and why; "" for the real thing. `shm` are the name prefixes
@@ -68,6 +69,28 @@ class Native:
     prefer: "Native | None" = None
     unscraped: str = ""
     needs_gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Docker:
+    """What a gate adds to a service's container, which the composition describes.
+
+    `command`, where there is one, replaces the composition's; `env` goes over its own. Both, and `files` (as for
+    `Native`), may hold the references of `Native`, but for `${bin.PROGRAM}` and `${share}`; addresses are names on the
+    containers' network. `${dir}`, `${cache}/models`, `${system}` and the folder of `${flags_file}` are mounted where a
+    text names them. `after_start` commands run inside the container. `as_caller`: it
+    runs as the user who called, so that both can use what lies in `${dir}`. `optional` says why a gate does without
+    it where its image cannot be had; "" for one that it needs. `programs` are what the preparation of its files needs
+    on this machine.
+    """
+
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    after_start: tuple[tuple[str, ...], ...] = ()
+    programs: tuple[str, ...] = ()
+    as_caller: bool = False
+    optional: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +118,7 @@ class Service:
     ports: tuple[tuple[str, int], ...]
     health: Health
     native: Native | None = None
+    docker: Docker = Docker()
     depends: tuple[str, ...] = ()
     per_arm: bool = False
     under_release: bool = False

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from _pytest.mark import ParameterSet
 
-from harness.adapters.native_instance import PROVIDER, lacks_gpu
+from harness.adapters.native_instance import lacks_gpu
 from harness.model.evidence import Arm
 from harness.model.judgement import ServiceKind
 from harness.model.system import Service
@@ -134,7 +134,10 @@ def _lacking(item: pytest.Item, target: Target) -> str:
     if "gate_run" in getattr(item, "fixturenames", ()) and target.stack_file:
         return "a stack that is up already is not gated: leave --stack-file out"
     provider = target.provider_name
+    left_out = target.described.get("absent", {})
     for name in services_of(item):
+        if name in left_out:
+            return f"{name} does not run here: {left_out[name]}"
         if reason := absence(target.system.service(name), provider):
             return f"{name} does not run on {provider}: {reason}"
     return ""
@@ -142,6 +145,6 @@ def _lacking(item: pytest.Item, target: Target) -> str:
 
 def absence(service: Service, provider: str) -> str:
     """Return why `provider` does not run a service here, "" where it does."""
-    if provider == PROVIDER and lacks_gpu(service):
+    if provider in {"native", "docker"} and lacks_gpu(service):
         return "this machine shows no GPU"
     return dict(service.not_on).get(provider, "")

@@ -36,7 +36,15 @@ class Target:
     @property
     def provider_name(self) -> str:
         """The provider that runs the stack: of stack.json, or the asked one."""
-        return str(self.described.get("provider", self.provider)).replace("auto", "native")
+        if self.stack_file is not None:
+            return str(self.described.get("provider", "native"))
+        return self._chosen if self.provider == "auto" and self.named else self.provider.replace("auto", "native")
+
+    @cached_property
+    def _chosen(self) -> str:
+        from harness.wiring import choose_provider  # noqa: PLC0415 - slow
+
+        return choose_provider(self.provider, system=self.system)
 
     @cached_property
     def system(self) -> System:
@@ -52,7 +60,7 @@ class Target:
         from harness.wiring import choose_plan, choose_provider  # noqa: PLC0415 - slow
 
         try:
-            return choose_plan(self.system, choose_provider(self.provider), self.plan_name)
+            return choose_plan(self.system, choose_provider(self.provider_name), self.plan_name)
         except SpecError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -84,7 +92,7 @@ class Target:
         from harness.wiring import choose_provider  # noqa: PLC0415 - slow
 
         try:
-            choose_provider(self.provider)
+            choose_provider(self.provider_name)
         except (SpecError, EnvironmentProblem) as error:
             return str(error)
         return ""
@@ -95,7 +103,7 @@ class Target:
 
         if not self._ran:
             try:
-                result = run_gate(self.system, provider=self.provider, plan=self.plan_name, release=self.release)
+                result = run_gate(self.system, provider=self.provider_name, plan=self.plan_name, release=self.release)
                 self._ran.append(result)
             except RollgateError as error:
                 self._ran.append(error)

@@ -8,6 +8,7 @@ from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.plan import OnInconclusive, RollbackOn, Stage, StagePlan
 from harness.model.system import (
     Check,
+    Docker,
     Drill,
     Flag,
     Health,
@@ -22,6 +23,7 @@ from harness.model.system import (
 )
 from harness.spec.objectives import interval_of, sources_of, stage_id
 from harness.spec.schema import (
+    DockerSpec,
     DrillFile,
     FlagSpec,
     NativeSpec,
@@ -52,6 +54,7 @@ def service(name: str, spec: ServiceSpec) -> Service:
             start_period_s=health.start_period_s,
         ),
         native=native(spec.native) if spec.native else None,
+        docker=docker(spec.docker),
         depends=tuple(spec.depends),
         per_arm=spec.per_arm,
         under_release=spec.under_release,
@@ -92,6 +95,19 @@ def native(spec: NativeSpec) -> Native:
         prefer=native(spec.prefer) if spec.prefer else None,
         unscraped=spec.unscraped,
         needs_gpu=spec.needs_gpu,
+    )
+
+
+def docker(spec: DockerSpec) -> Docker:
+    """Return what a gate adds to a service's container."""
+    return Docker(
+        command=tuple(spec.command),
+        env=tuple(spec.env.items()),
+        files=tuple(spec.files.items()),
+        after_start=tuple(tuple(command) for command in spec.after_start),
+        programs=tuple(spec.programs),
+        as_caller=spec.as_caller,
+        optional=spec.optional,
     )
 
 

@@ -9,7 +9,7 @@ from harness.planning.flags import cycle
 from harness.spec.document import Document, Key, shown
 from harness.spec.problems import suggestion, unknown
 from harness.spec.references import Scope, scope_of
-from harness.spec.schema import DrillFile, NativeSpec, ReleaseFile, ServiceSpec, SystemFile
+from harness.spec.schema import DockerSpec, DrillFile, NativeSpec, ReleaseFile, ServiceSpec, SystemFile
 
 
 def check_services(document: Document, system: SystemFile, root: Path) -> Iterator[SpecError]:
@@ -29,6 +29,7 @@ def check_services(document: Document, system: SystemFile, root: Path) -> Iterat
             )
         if service.native:
             yield from _native(document, (*at, "native"), service.native, scope.within(name), root)
+        yield from _docker(document, (*at, "docker"), service.docker, scope.within(name), root)
     turn = cycle({name: service.depends for name, service in services.items()})
     if turn:
         yield document.problem(
@@ -62,6 +63,22 @@ def _native(document: Document, at: Key, native: NativeSpec, scope: Scope, root:
         yield from _template(document, (*at, "files", template), root / template, scope)
     if native.prefer:
         yield from _native(document, (*at, "prefer"), native.prefer, scope, root)
+
+
+def _docker(document: Document, at: Key, docker: DockerSpec, scope: Scope, root: Path) -> Iterator[SpecError]:
+    texts: list[tuple[Key, str]] = [((*at, "env", name), value) for name, value in docker.env.items()]
+    texts += [((*at, "command", index), word) for index, word in enumerate(docker.command)]
+    for index, command in enumerate(docker.after_start):
+        texts += [((*at, "after_start", index, place), word) for place, word in enumerate(command)]
+    for key, text in texts:
+        for _, message, mend in scope.faults(text):
+            yield document.problem(key, message, mend=mend)
+        for name in ("bin.", "share"):
+            if f"${{{name}" in text:
+                mend = "name the program as its image has it" if name == "bin." else "ship it in the image"
+                yield document.problem(key, f"found ${{{name}...}}, which no container has", mend=mend)
+    for template in docker.files:
+        yield from _template(document, (*at, "files", template), root / template, scope)
 
 
 def _template(document: Document, key: Key, path: Path, scope: Scope) -> Iterator[SpecError]:

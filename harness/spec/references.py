@@ -10,7 +10,21 @@ from harness.spec.schema import NativeSpec, ServiceSpec, SystemFile
 
 _REFERENCE = re.compile(r"\$\{([^}\n]*)\}")
 _DOTTED = re.compile(r"^[a-z][a-z0-9_-]*(\[[^\]]*\])?(\.[A-Za-z0-9_-]+)+$")
-_PLAIN = ("dir", "arm", "version", "python", "share", "cache", "system", "run_id", "state", "out", "flags_file")
+_PLAIN = (
+    "dir",
+    "arm",
+    "version",
+    "python",
+    "share",
+    "cache",
+    "system",
+    "run_id",
+    "state",
+    "out",
+    "flags_file",
+    "listen",
+    "lease",
+)
 _DURATION = re.compile(r"^\d+(\.\d+)?(ms|s|m|h|d)$")
 _ARMS = ("baseline", "candidate")
 

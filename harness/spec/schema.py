@@ -85,6 +85,18 @@ class NativeSpec(Strict):
     needs_gpu: bool = False
 
 
+class DockerSpec(Strict):
+    """What a gate adds to a service's container: see `harness.model.system.Docker`."""
+
+    command: list[Text] = []
+    env: Env = {}
+    files: dict[Text, Text] = {}
+    after_start: list[Annotated[list[Text], Field(min_length=1)]] = []
+    programs: list[Text] = []
+    as_caller: bool = False
+    optional: str = ""
+
+
 class ResourcesSpec(Strict):
     """What a service may take: see `harness.model.system.Resources`."""
 
@@ -99,6 +111,7 @@ class ServiceSpec(Strict):
     ports: dict[Name, Port]
     health: HealthSpec
     native: NativeSpec | None = None
+    docker: DockerSpec = DockerSpec()
     depends: list[Name] = []
     per_arm: bool = False
     under_release: bool = False

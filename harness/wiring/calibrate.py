@@ -24,7 +24,7 @@ from harness.run.gate import Request, rfc3339
 from harness.wiring.aa_evidence import STAGE, Kept, begin_chunk, comparisons, read_chunks
 from harness.wiring.aa_windows import Alarms, false_alarms, shortest_s
 from harness.wiring.calibration_words import CHUNK, Asked, Progress, calibrator_of, left_s, spoken
-from harness.wiring.choices import choose_plan, choose_provider
+from harness.wiring.choices import choose_plan
 from harness.wiring.gate import check_space, keep_spec, new_run_id, run_request
 from harness.wiring.judging import home_of, kept_calibrations, own_folder, this_machine
 
@@ -75,7 +75,7 @@ def asked_for(
 ) -> Asked:
     """Return what was asked for; SpecError where it is wrong or cannot be calibrated."""
     loaded = spec.load_system(spec.find_system(system))
-    chosen = choose_plan(loaded, choose_provider("auto"), plan)
+    chosen = choose_plan(loaded, "native", plan)
     if intervals < 1:
         msg = f"found {intervals}, expected at least 1"
         raise SpecError(msg, key="--intervals", mend=f"{ENOUGH_INTERVALS} make a calibration that a gate uses")

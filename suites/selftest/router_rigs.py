@@ -31,20 +31,24 @@ START_S = 30.0  # a busy machine starts a program in seconds
 
 
 class HAProxyRig:
-    """HAProxy with the shipped configuration; `remote`: by TCP alone, without its map file."""
+    """HAProxy with the shipped configuration.
+
+    `remote`: by TCP alone, without its map file. `by_file`: the lease is a socket file, as for one in a container.
+    """
 
     forces = True
     patience_s = PATIENCE_S
 
-    def __init__(self, folder: Path, arms: Mapping[Arm, int], *, remote: bool) -> None:
+    def __init__(self, folder: Path, arms: Mapping[Arm, int], *, remote: bool, by_file: bool = False) -> None:
         self.keeps = not remote
+        self._lease_file = folder / "lease.sock" if by_file else None
         self.folder = folder
         self._port, stats, self._lease, admin = free_ports(4)
         self._admin = f"127.0.0.1:{admin}" if remote else str(folder / "admin.sock")
         (folder / "limits.map").write_text("candidate 0\nsettled 0\n", encoding="ascii")
         text = (share_root() / "stack/systems/minimal/router.cfg").read_text(encoding="utf-8")
         for name, value in {
-            "port.http": self._port, "port.stats": stats, "lease.port": self._lease, "dir": folder,
+            "port.http": self._port, "port.stats": stats, "lease": f"unix@{self._lease_file}" if by_file else f"127.0.0.1:{self._lease}", "dir": folder, "listen": "127.0.0.1",
             "env.LIMIT_FACTOR_PERCENT": 100, "app[baseline].http": f"127.0.0.1:{arms[Arm.BASELINE]}",
             "app[candidate].http": f"127.0.0.1:{arms[Arm.CANDIDATE]}",
         }.items():  # fmt: skip
@@ -63,6 +67,8 @@ class HAProxyRig:
         if not self.keeps:
             return HAProxyRouter(self._admin, lease_port=self._lease)
         map_file = self.folder / "limits.map"
+        if self._lease_file:
+            return HAProxyRouter(Path(self._admin), map_file, str(map_file), lease_file=self._lease_file)
         return HAProxyRouter(Path(self._admin), map_file, str(map_file), self._lease)
 
     def meddle(self, limit: int) -> None:
@@ -268,6 +274,7 @@ def real_rig(kind: str, folder: Path) -> Iterator[HAProxyRig | NginxRig | FlagsR
     with two_arms() as arms:
         rig = {
             "haproxy": lambda: HAProxyRig(folder, arms, remote=False),
+            "haproxy by file": lambda: HAProxyRig(folder, arms, remote=False, by_file=True),
             "haproxy by TCP": lambda: HAProxyRig(folder, arms, remote=True),
             "nginx": lambda: NginxRig(folder, arms, by_signal=False),
             "nginx by signal": lambda: NginxRig(folder, arms, by_signal=True),

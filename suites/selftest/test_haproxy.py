@@ -28,7 +28,7 @@ SESSIONS = [f"user-{number}" for number in range(400)]
 HOLDER = """
 import sys, time
 from harness.adapters.lease import Lease
-Lease(int(sys.argv[1]))
+Lease(("127.0.0.1", int(sys.argv[1])))
 print("held", flush=True)
 time.sleep(600)
 """

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning", LEFT_OPEN),
 ]
 
-REAL = ("haproxy", "haproxy by TCP", "nginx", "flags", "client")
+REAL = ("haproxy", "haproxy by file", "haproxy by TCP", "nginx", "flags", "client")
 Check = Callable[[Rig], None]
 
 

@@ -36,9 +36,12 @@ def make_minilm(folder: Path, weights: Path, corpus: Path) -> None:
 
 
 def make_triton(folder: Path, minilm_folder: Path) -> None:
-    """Write the model repository; the models find packages and weights by parameters of their configuration."""
+    """Write the model repository; the models find packages and weights by parameters of their configuration.
+
+    The weights lie beside the repository, and are named from a model's own folder: a container has both elsewhere.
+    """
     packages = Path(sysconfig.get_path("purelib"))
-    values = {"@site_packages@": os.fspath(packages), "@model_folder@": os.fspath(minilm_folder)}
+    values = {"@site_packages@": os.fspath(packages), "@model_folder@": f"../../../{minilm_folder.name}"}
     for name in ("embedder", "reranker"):
         version = folder / name / "1"
         version.mkdir(parents=True)

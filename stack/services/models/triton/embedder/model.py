@@ -21,7 +21,7 @@ class TritonPythonModel:
         from minilm_session import MiniLM  # noqa: PLC0415
 
         self._pb_utils, self._arrays = pb_utils, stub_arrays
-        self._model = MiniLM(Path(_parameter(args, "model_folder")))
+        self._model = MiniLM(Path(__file__).resolve().parent / _parameter(args, "model_folder"))
         self._model.embed(["warm up"])
 
     def execute(self, requests: list[Any]) -> list[Any]:

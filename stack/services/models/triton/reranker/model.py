@@ -74,7 +74,7 @@ class TritonPythonModel:
         from minilm_session import MiniLM  # noqa: PLC0415
 
         self._np, self._pb_utils, self._arrays = np, pb_utils, stub_arrays
-        folder = Path(_parameter(args, "model_folder"))
+        folder = Path(__file__).resolve().parent / _parameter(args, "model_folder")
         self._model = MiniLM(folder)
         known = np.load(folder / "corpus.npz", allow_pickle=False)
         texts = [str(text) for text in known["texts"]]
