@@ -29,7 +29,11 @@ _LEFT_OUT = (
     "usr/share/groff",
     "usr/share/lintian",
 )
-_DPKG = "".join(f"path-exclude /{folder}/*\n" for folder in _LEFT_OUT) + "path-include /usr/share/doc/*/copyright\n"
+_DPKG = (
+    "force-unsafe-io\n"
+    + "".join(f"path-exclude /{folder}/*\n" for folder in _LEFT_OUT)
+    + "path-include /usr/share/doc/*/copyright\n"
+)
 _APT = (
     'APT::Install-Recommends "false";\n'
     'Acquire::Languages "none";\n'

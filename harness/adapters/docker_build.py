@@ -64,6 +64,16 @@ def build_images(images: Sequence[Image], stack: Path, host: Host, progress: Cal
     return [built for built in found if built]
 
 
+def here(images: Sequence[Image]) -> list[Image]:
+    """Return those of `images` that were built on the engine. Raises EnvironmentProblem where none answers."""
+    client = connect()
+    try:
+        names = {name for one in client.images.list() for name in one.tags}
+    finally:
+        client.close()
+    return [image for image in images if image.local_name in names]
+
+
 def _order(images: Sequence[Image], stack: Path) -> list[Image]:
     """Put those that begin with the same steps, for Python's packages, apart: the first one leaves them cached."""
     slow = [image for image in images if FOLDER in (stack / image.build / "Dockerfile").read_text(encoding="utf-8")]

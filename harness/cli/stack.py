@@ -1,5 +1,6 @@
 """`rollgate stack`: the stack as containers: its Compose file and its images."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from harness.model.errors import SpecError
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     stack = typer.Typer(no_args_is_help=True, help="The stack as containers: its Compose file and images.")
-    for command in (compose, images):
+    for command in (compose, images, sbom):
         stack.command()(command)
     app.add_typer(stack, name="stack")
 
@@ -45,3 +46,16 @@ def images(
     from harness.wiring.images import build  # noqa: PLC0415
 
     build(names or [], ca_bundle, lambda text: say(text, err=True))
+
+
+def sbom(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Keys of images.yaml (default: all that were built here).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder that takes the files.")] = Path("reports/sbom"),
+) -> None:
+    """Write what is in each built image as CycloneDX: its distribution's packages and Python's."""
+    from harness.wiring.images import write_sboms  # noqa: PLC0415
+
+    for path in write_sboms(names or [], out, lambda text: say(text, err=True)):
+        say(relative(path))
