@@ -97,8 +97,11 @@ def _with_engine(asked: Asked) -> int:
         raise NotApplicable(f"{problem}, but dockerd runs (pid {running}): it is left alone")
     if not shutil.which("dockerd"):
         _install(asked)
-    with tempfile.TemporaryDirectory(prefix="rollgate-engine-") as folder:
-        return _with_own(asked, Path(folder))
+    folder = Path(tempfile.mkdtemp(prefix="rollgate-engine-"))
+    try:
+        return _with_own(asked, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # its watchdog has done it, where there was one
 
 
 def _with_own(asked: Asked, folder: Path) -> int:
@@ -107,7 +110,11 @@ def _with_own(asked: Asked, folder: Path) -> int:
     began = time.monotonic()
     try:
         engine = processes.start(
-            [*command, f"--data-root={asked.data}"], env=processes.clean_environment(), cwd=folder, log=log
+            [*command, f"--data-root={asked.data}"],
+            env=processes.clean_environment(),
+            cwd=folder,
+            log=log,
+            folders=(folder,),
         )
     except EnvironmentProblem as problem:
         raise NotApplicable(f"dockerd cannot be started: {problem.message}") from None

@@ -108,6 +108,13 @@ def _gone(pid: int) -> bool:
     return True
 
 
+def _removed(folder: Path) -> bool:
+    until = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return not folder.exists()
+
+
 @contextlib.contextmanager
 def _engine(played: Played) -> Iterator["subprocess.Popen[bytes]"]:
     played.add_dockerd("engine")
@@ -147,7 +154,9 @@ def test_where_none_runs_one_is_started_on_a_socket_of_its_own_and_ended(played:
 def test_an_interrupt_or_a_kill_ends_the_engine_too(played: Played, number: signal.Signals):
     """The command first, then the engine; a killed script's watchdog ends it."""
     played.add_dockerd()
-    with played.start("sh", "-c", f"echo $$ > {played.marks}/command; exec sleep 300") as process:
+    with played.start(
+        "sh", "-c", f"echo $DOCKER_HOST > {played.marks}/at; echo $$ > {played.marks}/command; exec sleep 300"
+    ) as process:
         command = int(played.mark("command"))
         process.send_signal(number)
         if number == signal.SIGKILL:
@@ -156,6 +165,7 @@ def test_an_interrupt_or_a_kill_ends_the_engine_too(played: Played, number: sign
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert _gone(command)
     assert _gone(int(played.mark("dockerd.pid")))
+    assert _removed(Path(played.mark("at").strip().removeprefix("unix://")).parent)
     assert "Traceback" not in said
 
 
