@@ -242,8 +242,10 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout of CI's scripts alone, whose tools are played."""
     folder = tmp_path / "checkout"
     shutil.copytree(CI, folder / ".ci", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (".venv/bin", "bin", "reports"):
+    for name in (".venv/bin", "bin", "reports", "suites/selftest"):
         (folder / name).mkdir(parents=True)
+    for name, text in (("test_a.py", "@pytest.mark.docker\n"), ("test_b.py", "@pytest.mark.alone\n")):
+        (folder / "suites" / "selftest" / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -308,4 +310,4 @@ def test_images_that_cannot_be_built_here_are_not_applicable_and_a_broken_docker
     done, said = _ci(checkout, "docker-suites", ROLLGATE_CI_IMAGES_S=seconds)
     assert done == code, said
     assert told in said
-    assert ("pytest suites/selftest -m docker" in said) is suites
+    assert ("pytest suites/selftest/test_a.py -m docker" in said) is suites
