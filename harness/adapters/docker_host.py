@@ -13,6 +13,7 @@ FOLDER = "images/host"  # below stack/: empty there, filled in the context that 
 # The engine knows these arguments by itself: it gives them to every step and keeps them out of image and history.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _BUNDLES = ("ROLLGATE_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_TOOLS = ("gguf", "numpy", "onnxruntime", "tokenizers")  # what Dockerfiles install beside our own servers
 _SYSTEM_BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 _PIP = {
     "index-url": "PIP_INDEX_URL",
@@ -46,11 +47,23 @@ def host(environment: Mapping[str, str], *, ca_bundle: str, lock: Path) -> Host:
 
 
 def constraints(lock: str) -> str:
-    """Return the versions of a uv.lock as pip's constraints, each with the Pythons that it is for."""
+    """Return the versions of a uv.lock as pip's constraints, each with the Pythons that it is for.
+
+    Only what our own servers and the tools of the builds need: another version of anything else leaves images cached.
+    """
     packages: list[dict[str, Any]] = tomllib.loads(lock).get("package", [])
+    needs: dict[str, set[str]] = {}
+    for package in packages:
+        needs.setdefault(package["name"], set()).update(one["name"] for one in package.get("dependencies", []))
+    servers = {one["name"] for one in packages if one["source"].get("editable", ".") != "."}
+    wanted, todo = set[str](), [*servers, *_TOOLS]
+    while todo:
+        if (name := todo.pop()) not in wanted:
+            wanted.add(name)
+            todo += needs.get(name, ())
     lines: list[str] = []
     for package in packages:
-        if "registry" in package["source"]:
+        if "registry" in package["source"] and package["name"] in wanted:
             markers = " or ".join(f"({marker})" for marker in package.get("resolution-markers", []))
             lines.append(f"{package['name']}=={package['version']}{f' ; {markers}' if markers else ''}\n")
     return "".join(lines)

@@ -72,8 +72,26 @@ def test_certificates_are_those_asked_for_before_those_of_the_machine(tmp_path: 
 
 
 def test_constraints_are_the_locks_versions_without_our_own_members():
-    """Two versions of one package each keep the Pythons that they are for."""
+    """Two versions of one package each keep the Pythons that they are for; what no image needs is not there."""
     lock = """
+[[package]]
+name = "rollgate"
+version = "0.1"
+source = { editable = "." }
+dependencies = [{ name = "pytest" }]
+[[package]]
+name = "pytest"
+version = "9"
+source = { registry = "https://index.test" }
+[[package]]
+name = "deep"
+version = "1"
+source = { registry = "https://index.test" }
+[[package]]
+name = "direct"
+version = "1"
+source = { registry = "https://index.test" }
+dependencies = [{ name = "deep" }]
 [[package]]
 name = "numpy"
 version = "2.4"
@@ -87,9 +105,12 @@ resolution-markers = ["python_full_version >= '3.13'", "python_full_version == '
 [[package]]
 name = "ours"
 version = "0.1"
-source = { editable = "." }
+source = { editable = "stack/services/ours" }
+dependencies = [{ name = "direct" }]
 """
     assert constraints(lock).splitlines() == [
+        "deep==1",
+        "direct==1",
         "numpy==2.4 ; (python_full_version < '3.12')",
         "numpy==2.5 ; (python_full_version >= '3.13') or (python_full_version == '3.12.*')",
     ]
