@@ -1,4 +1,4 @@
-"""`rollgate stack`: the stack as containers: its Compose file and its images."""
+"""`rollgate stack`: a stack up without a gate; and the stack as containers: its Compose file and its images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import relative, say
+from harness.cli.stack_up import down, logs, status, up
 from harness.model.errors import SpecError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    stack = typer.Typer(no_args_is_help=True, help="The stack as containers: its Compose file and images.")
-    for command in (compose, images, sbom):
+    stack = typer.Typer(no_args_is_help=True, help="A stack without a gate; its Compose file and images.")
+    for command in (up, down, status, logs, compose, images, sbom):
         stack.command()(command)
     app.add_typer(stack, name="stack")
 

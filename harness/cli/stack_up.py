@@ -23,7 +23,7 @@ def up(
     """Bring a system's stack up, and leave it running; no traffic goes to the candidate."""
     from harness.wiring import stack  # noqa: PLC0415 - --help loads nothing
 
-    _show(system, stack.up(system, provider, plan=plan, release=release, say=lambda text: say(text, err=True)))
+    stack.up(system, provider, plan=plan, release=release, say=lambda text: say(text, err=True))
 
 
 def down(system: System) -> None:
@@ -67,4 +67,3 @@ def _show(name: str, found: "Status") -> None:
         say(f"  {service:<22} left out: {reason}")
     for secret, file in found.secrets.items():
         say(f"  the secret {secret} is in {file}")
-    say(f"next: rollgate stack logs {name} | rollgate stack down {name}; docs/containers.md")

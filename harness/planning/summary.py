@@ -120,7 +120,8 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append("Credentials: never shown, each in a file of its own")
         for one in summary.credentials:
             named = f"; {', '.join(one.read_by)} names it to its reader" if one.read_by else ""
-            lines.append(f"  {one.name}: {one.file} ({one.variable} holds the folder){named}")
+            held = f" ({one.variable} holds the folder)" if one.variable else ""
+            lines.append(f"  {one.name}: {one.file}{held}{named}")
     if summary.note:
         lines.append(f"Endpoints: {summary.note}")
     if summary.documents:

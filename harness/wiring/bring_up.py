@@ -11,7 +11,7 @@ from harness.run.bring_up import Hands, bring_up
 from harness.spec.preflight import load_preflight
 from harness.spec.problems import first
 from harness.wiring.composition import compose_problems
-from harness.wiring.preflight import settings_of
+from harness.wiring.settings import settings_of
 
 
 def make_log_folders(*folders: Path) -> None:
@@ -49,11 +49,13 @@ def bring_up_containers(
     unwell: Callable[[], Mapping[str, str]],
     summary: Callable[[Mapping[str, str]], Summary],
     say: Callable[[str], None],
+    check: Callable[[], None] = check_composition,
 ) -> None:
     """Bring a stack of containers up for people, by the steps of `harness.planning.bring_up`.
 
-    `start` starts the services by the user's settings, `unwell` says which are not well yet and why, `summary` makes
-    what is shown in the end. Raises RollgateError where a step fails; what was started is the caller's to end.
+    `check` looks at what describes the stack, `start` starts the services by the user's settings, `unwell` says which
+    are not well yet and why, `summary` makes what is shown in the end. Raises RollgateError where a step fails; what
+    was started is the caller's to end.
     """
     values: dict[str, str] = {}
     requirements, _ = load_preflight()
@@ -65,7 +67,7 @@ def bring_up_containers(
 
     hands = Hands(
         logs=lambda: make_log_folders(logs),
-        composition=check_composition,
+        composition=check,
         settings=lambda: values.update(load_settings(folder)),
         start=lambda: start(values),
         unwell=unwell,

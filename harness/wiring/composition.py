@@ -1,6 +1,5 @@
 """The composition that ships: loaded, written as a Compose file, and compared with it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -11,7 +10,7 @@ from harness.model.composition import Composition
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.image import Image
 from harness.model.system import System
-from harness.paths import cache_root, share_root
+from harness.paths import share_root
 from harness.spec.composition import load_composition
 from harness.spec.composition_inventory import inventory_problems
 from harness.spec.images import load_images
@@ -50,11 +49,6 @@ def composition_of(system: System) -> Shipped:
             msg, where=str(own), key="--provider", mend="write one like stack/composition.yaml, or use native"
         )
     return Shipped(images, found, share_root() / "stack")
-
-
-def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's settings for a composition on this machine: the environment's, models from the cache."""
-    return {"ROLLGATE_MODELS": str(cache_root() / "models")} | dict(environment)
 
 
 def compose_file() -> tuple[Path, str]:

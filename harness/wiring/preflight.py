@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness import spec
 from harness.adapters.machine import machine_facts, tool_fact
@@ -13,14 +12,14 @@ from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.preflight import Containers, Got, Level, Prerequisite, Requirements, Tool, worst
 from harness.model.status import ExitCode
 from harness.model.system import System
-from harness.paths import cache_root, share_root
+from harness.paths import cache_root
 from harness.planning.composition import chosen
 from harness.planning.preflight import floor_of, judge
 from harness.planning.summary import Summary, containers_summary, native_summary
-from harness.spec.dotenv import read_settings, with_settings
 from harness.spec.images import choose_images
 from harness.spec.preflight import ToolSpec, load_preflight
 from harness.wiring.composition import Shipped, compose_problems, shipped
+from harness.wiring.settings import Settings, settings_of
 from harness.wiring.site import prepare
 
 Say = Callable[[str], None]
@@ -40,15 +39,6 @@ class Preflight:
     def exit_code(self) -> int:
         """0 where the stack can be brought up, warnings allowed; else 4."""
         return int(ExitCode.ENVIRONMENT if worst(self.found) is Level.ERROR else ExitCode.PROMOTED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The user's settings in force, the file that some of them come from ("" for none), and what is wrong with it."""
-
-    values: Mapping[str, str]
-    file: str = ""
-    problems: tuple[SpecError, ...] = ()
 
 
 def diagnose(
@@ -83,15 +73,6 @@ def diagnose(
         found=found,
         summary=native_summary(loaded, requirements),
     )
-
-
-def settings_of(folder: Path | None, environment: Mapping[str, str]) -> Settings:
-    """Return the settings in force for the system in `folder`: the environment, then its .env, else the stack's."""
-    for path in (*((folder / ".env",) if folder else ()), share_root() / "stack" / ".env"):
-        if path.exists():
-            file, problems = read_settings(path)
-            return Settings(values=with_settings(file, environment), file=str(path), problems=tuple(problems))
-    return Settings(values=dict(environment))
 
 
 def _docker(

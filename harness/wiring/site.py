@@ -26,7 +26,8 @@ from harness.planning.warmup import Expected, expected
 from harness.ports import Flags, Hooks, Metrics, Probes, Provider, Router, Stack, Suites
 from harness.run.gate import Request
 from harness.spec.images import choose_images
-from harness.wiring.composition import composition_of, settings_of
+from harness.wiring.composition import composition_of
+from harness.wiring.settings import container_settings
 
 _SLACK_S = 2.0  # from a request's end to its record
 _SPARE_S = 30.0  # of the load, beyond warm-up, the wait for its first answers, and deadline
@@ -190,14 +191,14 @@ class DockerSite(LocalSite):
         """Start nothing yet. Raises SpecError for a system that no composition describes, or a wrong image."""
         from harness.adapters.docker_provider import DockerProvider  # noqa: PLC0415 - docker's client is slow to load
 
-        kept = composition_of(request.system)
+        kept, settings = composition_of(request.system), container_settings(request.system.root, os.environ)
         provider = DockerProvider(
             request.system,
             request.arms,
             composition=kept.composition,
-            images=choose_images(kept.images, os.environ),
+            images=choose_images(kept.images, settings),
             stack=kept.stack,
-            settings=settings_of(os.environ),
+            settings=settings,
             gpu=bool(visible_gpus()),
             **_common(request, emit),
         )

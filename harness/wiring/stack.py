@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import spec
+from harness.adapters.probes import Asker, questions
 from harness.adapters.stack_file import DescribedStack
 from harness.model.errors import EnvironmentProblem, RollgateError, SpecError
 from harness.model.event import Event, Noted, ServiceStarted
@@ -24,8 +25,11 @@ from harness.model.evidence import Arm
 from harness.model.judgement import ServiceRecord
 from harness.model.system import System
 from harness.paths import cache_root
+from harness.planning.summary import Credential, Endpoint, Summary
 from harness.ports import InstanceState
 from harness.run.gate import Request
+from harness.spec.preflight import load_preflight
+from harness.wiring.bring_up import bring_up_containers, check_composition
 from harness.wiring.choices import choose_plan, choose_provider
 from harness.wiring.gate import new_run_id
 from harness.wiring.site import DockerSite, LocalSite, NativeSite
@@ -56,7 +60,7 @@ def folder_of(system: System) -> Path:
 
 
 def up(name: str, provider: str, *, plan: str | None, release: str | None, say: Callable[[str], None]) -> Status:
-    """Bring the stack of a system up, and leave it with its keeper; `say` gets a line for every part.
+    """Bring the stack of a system up, and leave it with its keeper; `say` gets a line for every step and part.
 
     Raises SpecError for bad input or a stack that is up already, EnvironmentProblem where it does not come up.
     """
@@ -67,13 +71,31 @@ def up(name: str, provider: str, *, plan: str | None, release: str | None, say: 
     choose_plan(system, chosen, plan)
     spec.load_release(spec.find_release(system, release or "good"), system)
     folder = folder_of(system)
-    folder.mkdir(parents=True, exist_ok=True)
     if _alive(folder):
         msg = f"the stack of {system.name} is up already"
         raise SpecError(msg, key=name, mend=f"`rollgate stack down {name}` takes it down")
+    asked = {"system": str(system.root), "provider": chosen, "plan": plan, "release": release, "folder": str(folder)}
+    try:
+        bring_up_containers(
+            system.root,
+            folder / "logs",
+            start=lambda _settings: _start(asked, folder, say),
+            unwell=lambda: _unwell(system, folder),
+            summary=lambda _settings: _summary(system, status(name)),
+            say=say,
+            check=check_composition if chosen == "docker" else lambda: None,
+        )
+    except BaseException:
+        if pid := _alive(folder):
+            _end(pid, folder)
+        raise
+    return status(name)
+
+
+def _start(asked: Mapping[str, str | None], folder: Path, say: Callable[[str], None]) -> None:
+    """Start the keeper and follow it until its stack is up. Raises EnvironmentProblem with its last word."""
     for old in (STACK, LOG, KEEPER):
         (folder / old).unlink(missing_ok=True)
-    asked = {"system": str(system.root), "provider": chosen, "plan": plan, "release": release, "folder": str(folder)}
     with (folder / LOG).open("wb") as log:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "harness.wiring.stack", json.dumps(asked)],
@@ -89,7 +111,27 @@ def up(name: str, provider: str, *, plan: str | None, release: str | None, say: 
         keeper.wait()
         raise
     keeper.returncode = 0  # it goes on by itself: nobody waits for it here
-    return status(name)
+
+
+def _unwell(system: System, folder: Path) -> dict[str, str]:
+    """Return why each service that is not well is not, by its health probe, asked now."""
+    stack, asker = DescribedStack(folder / STACK), Asker()
+    found = {one.signal.removeprefix("health."): asker.problem(one) for one in questions(system, stack)}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def _summary(system: System, found: Status) -> Summary:
+    requirements, _ = load_preflight()
+    return Summary(
+        endpoints=tuple(
+            Endpoint(service=name, port=port, address=address, variable="")
+            for name, ports in found.addresses.items()
+            for port, address in ports.items()
+        ),
+        credentials=tuple(Credential(name=name, file=file, variable="") for name, file in found.secrets.items()),
+        documents=requirements.documents,
+        next_steps=tuple(f"rollgate stack {word} {system.name}" for word in ("status", "logs", "down")),
+    )
 
 
 def down(name: str) -> bool:

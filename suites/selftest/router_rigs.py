@@ -47,8 +47,9 @@ class HAProxyRig:
         self._admin = f"127.0.0.1:{admin}" if remote else str(folder / "admin.sock")
         (folder / "limits.map").write_text("candidate 0\nsettled 0\n", encoding="ascii")
         text = (share_root() / "stack/systems/minimal/router.cfg").read_text(encoding="utf-8")
+        lease = f"unix@{self._lease_file}" if by_file else f"127.0.0.1:{self._lease}"
         for name, value in {
-            "port.http": self._port, "port.stats": stats, "lease": f"unix@{self._lease_file}" if by_file else f"127.0.0.1:{self._lease}", "dir": folder, "listen": "127.0.0.1",
+            "port.http": self._port, "port.stats": stats, "lease": lease, "dir": folder, "listen": "127.0.0.1",
             "env.LIMIT_FACTOR_PERCENT": 100, "app[baseline].http": f"127.0.0.1:{arms[Arm.BASELINE]}",
             "app[candidate].http": f"127.0.0.1:{arms[Arm.CANDIDATE]}",
         }.items():  # fmt: skip
