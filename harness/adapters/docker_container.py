@@ -1,6 +1,7 @@
 """One container of a composition: testcontainers starts it, on two networks, and waits until it is well."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from docker.errors import APIError, DockerException
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer, Reaper
 
-from harness.adapters.docker_faults import read_health, unwell
+from harness.adapters.docker_faults import Health, read_health, unwell
 from harness.model.composition import Unit
 
 _POLL_S = 0.1
@@ -19,9 +20,20 @@ class ServiceContainer(DockerContainer):
     """A service's container. `ready_s` is how long it took to be well, 0 before it is."""
 
     def __init__(
-        self, unit: Unit, image: str, asked: dict[str, Any], *, outside: str, log: Path, patience_s: float
+        self,
+        unit: Unit,
+        image: str,
+        asked: dict[str, Any],
+        *,
+        outside: str,
+        log: Path,
+        patience_s: float,
+        probe: Callable[[], str] | None = None,
     ) -> None:
-        """Start `image` with the arguments `asked`; `outside` is the second network, `log` takes what it says."""
+        """Start `image` with the arguments `asked`; `outside` is the second network, `log` takes what it says.
+
+        `probe` tells from here what keeps it from being well, "" for nothing; without one its own health check does.
+        """
         super().__init__(image)
         self.unit = unit
         self.ready_s = 0.0
@@ -29,6 +41,7 @@ class ServiceContainer(DockerContainer):
         self._outside = outside
         self._log = log
         self._patience_s = patience_s
+        self._probe = probe
 
     def start(self) -> "ServiceContainer":
         """Create it, join it to its second network, start it, wait until it is well.
@@ -88,9 +101,20 @@ class ServiceContainer(DockerContainer):
                 elapsed_s=time.monotonic() - began,
                 patience_s=self._patience_s + _SLACK_S,
             )
+            if self._probe is not None and health.answer != "failed":
+                # Its own check may be satisfied where it is not reached from here, and is asked seldom.
+                health = _probed(self._probe(), time.monotonic() - began, self._patience_s + _SLACK_S)
             if health.answer == "well":
                 return
             if health.answer == "failed":
                 self.keep_log()
                 raise unwell(self.unit.alias, health, self.tail())
             time.sleep(_POLL_S)
+
+
+def _probed(problem: str, elapsed_s: float, patience_s: float) -> Health:
+    if not problem:
+        return Health("well")
+    if elapsed_s <= patience_s:
+        return Health("waiting")
+    return Health("failed", f"is not well after {patience_s:.0f} s: {problem}", "its last lines say why")

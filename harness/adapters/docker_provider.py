@@ -153,7 +153,14 @@ class DockerProvider:
             logs=self._out / "logs",
             settings=self._settings,
             gpu=self._gpu,
-            manner=Manner(over=gated.overlay, log=name_of, forgives=self._forgives, ready=self._ready, restarts=True),
+            manner=Manner(
+                over=gated.overlay,
+                log=name_of,
+                forgives=self._forgives,
+                ready=self._ready,
+                probe=self._probe,
+                restarts=True,
+            ),
         )
         self._session = session
         for run in session.open():
@@ -242,14 +249,26 @@ class DockerProvider:
             )
         )
 
+    def _probe(self, unit: Unit) -> Callable[[], str]:
+        """Return what asks a container's health as the inventory says, from here: as on any other provider."""
+        service = self._system.service(unit.service.name)
+        number = self._live().ports[unit.alias][service.health.port]
+        question = Question(
+            signal="", address=f"127.0.0.1:{number}", how=service.health, secret=self._password(service)
+        )
+        return partial(Asker().problem, question)
+
+    def _password(self, service: Service) -> str:
+        name = password_name(service.name)
+        if name not in self._system.secrets:
+            return ""
+        return self._live().state.secret_path(name).read_text(encoding="utf-8")
+
     def _settle(self, unit: Unit, service: Service) -> None:
         """Wait a moment for the service's own checks; one that does not hold is the probes' and the judge's affair."""
         asker, deadline = Asker(), time.monotonic() + _SETTLE_S
         ports = self._live().ports[unit.alias]
-        name = password_name(service.name)
-        secret = ""
-        if name in self._system.secrets and self._state is not None:
-            secret = self._state.secret_path(name).read_text(encoding="utf-8")
+        secret = self._password(service)
         for check in service.checks:
             question = Question(signal="", address=f"127.0.0.1:{ports[check.port]}", how=check, secret=secret)
             while asker.problem(question) and time.monotonic() < deadline:
