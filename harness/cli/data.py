@@ -8,6 +8,7 @@ import typer
 
 from harness.cli.bench_driver import bench_driver
 from harness.cli.bench_judge import bench_judge
+from harness.cli.bench_parity import bench_parity
 from harness.cli.bench_remote import bench_remote
 from harness.cli.bench_rollback import bench_rollback
 from harness.cli.console import say
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     bench = typer.Typer(no_args_is_help=True, help="Measure rollgate itself.")
     bench.command("gate")(bench_gate)
+    bench.command("parity")(bench_parity)
     bench.command("judge")(bench_judge)
     bench.command("driver")(bench_driver)
     bench.command("remote")(bench_remote)

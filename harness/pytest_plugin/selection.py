@@ -44,9 +44,12 @@ def parametrize(metafunc: pytest.Metafunc, target: Target) -> None:
 
 
 def _instances(target: Target, *, limited: bool) -> Iterator[ParameterSet]:
-    """Yield (service, arm) of each instance that the provider runs, marked with both; arm None off the arms."""
+    """Yield (service, arm) of each instance, marked with both; arm None off the arms.
+
+    One that this provider does not run is skipped with the reason: the ids of the cases are the same everywhere.
+    """
     for service in target.system.services if target.named else ():
-        if absence(service, target.provider_name) or (limited and service.resources.memory_gb is None):
+        if limited and service.resources.memory_gb is None:
             continue
         for arm in Arm if service.per_arm else (None,):
             marks = [pytest.mark.service(service.name), *([pytest.mark.arm(arm.value)] if arm else [])]
