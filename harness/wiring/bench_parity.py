@@ -16,7 +16,7 @@ from harness.wiring.provenance import code_digest, commit
 PROVIDERS = ("native", "docker")
 _SHORT = 12
 _HEAD = [
-    "| release | expected | native | docker | named natively | on docker | cases | judgements | s native | s docker | same |",
+    "| release | expected | native | docker | named | named | cases | objectives | s native | s docker | same |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 
