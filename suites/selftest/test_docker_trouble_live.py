@@ -1,4 +1,4 @@
-"""On a real engine: what goes wrong with containers is told with service, reason, last lines and mend, and leaves nothing.
+"""On a real engine: what goes wrong with containers is told by service, reason, last lines and mend, and leaves nothing.
 
 Redis stands for all: its image can be built from the distribution where no registry is reached.
 """
