@@ -1,18 +1,22 @@
 """One container of a composition: testcontainers starts it, on two networks, and waits until it is well."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, NotFound
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer, Reaper
 
+from harness.adapters.docker_compose import LABEL
 from harness.adapters.docker_faults import Health, read_health, unwell
 from harness.model.composition import Unit
 
 _POLL_S = 0.1
+MADE_AS = f"{LABEL}.made-as"  # the digest of what a container was made from
 _SLACK_S = 30.0  # beyond the start period: the first check that counts, and its retries
 
 
@@ -61,6 +65,29 @@ class ServiceContainer(DockerContainer):
         self._wait(began)
         self.ready_s = time.monotonic() - began
         return self
+
+    def start_or_adopt(self, client: Any) -> "ServiceContainer":  # noqa: ANN401 - docker has no types
+        """Take over the container of this name where it runs and was made in the very same way, else make it anew."""
+        digest = self._digest(client)
+        self._asked["labels"] = {**self._asked["labels"], MADE_AS: digest}
+        try:
+            found = client.containers.get(self._asked["name"])
+        except NotFound:
+            return self.start()
+        if found.status == "running" and found.labels.get(MADE_AS) == digest:
+            self._container = found
+            self._wait(time.monotonic())
+            return self
+        found.remove(force=True)
+        return self.start()
+
+    def _digest(self, client: Any) -> str:  # noqa: ANN401
+        try:
+            image = str(client.images.get(self.image).id)
+        except NotFound:
+            image = ""
+        told = json.dumps([image, self._asked], default=str, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def address(self, port: str) -> str:
         """Return "host:port" of a port by its name; KeyError for one that the service lacks or that is not up."""

@@ -13,13 +13,13 @@ from harness.adapters.docker_container import ServiceContainer
 from harness.adapters.docker_faults import UnwellError, start_problem
 from harness.adapters.docker_render import DIR, LEASE_FILE, Gated, readable
 from harness.adapters.docker_session import DockerSession, Manner
-from harness.adapters.docker_stack import DockerStack, inspected, name_of, run_inside
+from harness.adapters.docker_stack import DockerStack, described, name_of, run_inside
 from harness.adapters.flags_file import write_flags
 from harness.adapters.free_ports import HeldPort, hold_port
 from harness.adapters.haproxy import HAProxyRouter
 from harness.adapters.native_state import RunState
 from harness.adapters.probes import Asker, Question, password_name
-from harness.adapters.stack_file import SCHEMA, Description, write_description
+from harness.adapters.stack_file import Description, description_of, write_description
 from harness.model.composition import Composition, Unit
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.event import Event, Noted, ServiceStarted
@@ -298,50 +298,27 @@ class DockerProvider:
         return self._live().state.instances / self._system.traffic.entry.partition(".")[0]
 
     def _description(self, containers: Sequence[ServiceContainer], records: Sequence[ServiceRecord]) -> Description:
-        gated, traffic, folder = self._live(), self._system.traffic, self._router_folder()
-        service, _, port = traffic.entry.partition(".")
-        return {
-            "schema": SCHEMA,
-            "run_id": self._run_id,
-            "system": self._system.name,
-            "system_root": str(self._system.root),
-            "provider": PROVIDER,
-            "time_scale": self._scale,
-            "entry": f"127.0.0.1:{gated.ports[service][port]}",
-            "gateway": traffic.gateway,
-            "headers": {
-                "session": traffic.session_header,
-                "force": traffic.force_header,
-                "arm": traffic.arm_header,
-                "version": traffic.version_header,
-            },
-            "arms": {str(arm): {"release": one.name, "version": one.version} for arm, one in self._arms.items()},
-            "instances": [
-                {
-                    "name": name_of(one.unit),
-                    "service": one.unit.service.name,
-                    "arm": one.unit.arm or None,
-                    "addresses": {name: f"127.0.0.1:{number}" for name, number in gated.ports[one.unit.alias].items()},
-                    "log": str(self._out / "logs" / f"{name_of(one.unit)}.log"),
-                    "keeper": 0,
-                    "ready_s": one.ready_s or None,
-                    "container": str(inspected(one).get("Id", "")),
-                }
-                for one in containers
-            ],
-            "services": [
-                {"name": one.name, "kind": str(one.kind), "version": one.version, "note": one.note} for one in records
-            ],
-            "absent": dict(self._absent),
-            "secrets": {name: str(gated.state.secret_path(name)) for name in self._system.secrets},
-            "flags_file": str(gated.flags_path),
-            "router": {
+        gated, folder = self._live(), self._router_folder()
+        service, _, port = self._system.traffic.entry.partition(".")
+        told = description_of(
+            self._system,
+            self._arms,
+            provider=PROVIDER,
+            run_id=self._run_id,
+            time_scale=self._scale,
+            entry=f"127.0.0.1:{gated.ports[service][port]}",
+            instances=[described(one, gated.ports[one.unit.alias], self._out / "logs") for one in containers],
+            records=records,
+            secrets={name: gated.state.secret_path(name) for name in self._system.secrets},
+            flags_file=gated.flags_path,
+            router={
                 "socket": str(folder / "admin.sock"),
                 "map_file": str(folder / "limits.map"),
                 "map_name": MAP_NAME,
                 "lease_port": 0,
             },
-        }
+        )
+        return {**told, "absent": dict(self._absent)}
 
     def _live(self) -> Gated:
         if self._gated is None or self._state is None:

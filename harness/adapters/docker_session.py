@@ -22,7 +22,7 @@ from testcontainers.core.config import testcontainers_config
 from harness.adapters.docker_arguments import Overlay, Placement, arguments
 from harness.adapters.docker_container import ServiceContainer
 from harness.adapters.docker_faults import engine_problem, start_problem
-from harness.adapters.docker_owner import Left, owner, remove, start_reaper, sweep
+from harness.adapters.docker_owner import RUN_LABEL, Left, owner, remove, start_reaper, sweep
 from harness.model.composition import Composition, Unit
 from harness.model.errors import EnvironmentProblem
 from harness.model.image import ChosenImage
@@ -30,6 +30,7 @@ from harness.planning.composition import chosen, scrape_targets
 
 _SOCKET = "unix:///var/run/docker.sock"
 _KNOCK_S = 5.0
+REUSED = "reused"  # the owner, and the run, of containers that outlive their session: no sweep takes them for dead
 
 
 def connect() -> Any:  # noqa: ANN401 - docker has no types
@@ -86,10 +87,13 @@ class DockerSession:
         gpu: bool = False,
         pull: bool = True,
         manner: Manner | None = None,
+        reuse: bool = False,
     ) -> None:
         """Keep secrets and scrape targets in `state`, a folder named `run`, logs in `logs`; `stack` is what ships.
 
-        Nothing is asked of the engine before `open`. `pull`: images that are not here are pulled.
+        Nothing is asked of the engine before `open`. `pull`: images that are not here are pulled. `reuse`: containers
+        of an earlier session of the same run are taken over where they are still what they would be made as, and all
+        stay when this one closes; `forget` removes them.
         """
         self._composition = composition
         self._images = dict(images)
@@ -101,9 +105,10 @@ class DockerSession:
         self._client: Any = None
         self._copies = 0
         self._manner = manner or Manner()
+        self._reuse = reuse
         self.placement = Placement(
             run=run,
-            owner=owner(),
+            owner=REUSED if reuse else owner(),
             inside=f"rollgate-{run}-stack",
             stack=stack,
             secrets=state / "secrets",
@@ -133,10 +138,14 @@ class DockerSession:
         swept = sweep(client)
         for run in swept:
             shutil.rmtree(self._state.parent / run, ignore_errors=True)
-        self._reaper = start_reaper(self.placement.run, self._state)
+        if not self._reuse:
+            self._reaper = start_reaper(self.placement.run, self._state)
         self.placement = replace(self.placement, cpus=float(client.info().get("NCPU", 1)))
         testcontainers_config.ryuk_disabled = not _has_image(client, testcontainers_config.ryuk_image)
+        there = {one.name for one in client.networks.list(filters={"label": f"{RUN_LABEL}={self.placement.run}"})}
         for name, internal in ((self.placement.inside, True), (self._outside, False)):
+            if name in there:
+                continue
             client.networks.create(name, driver="bridge", internal=internal, labels=self.placement.labels)
         self._write_files()
         return swept
@@ -179,7 +188,7 @@ class DockerSession:
             return Left()
         for container in self._started.values():
             container.keep_log()
-        left = remove(self._client, self.placement.run)
+        left = Left() if self._reuse else remove(self._client, self.placement.run)
         for container in self._started.values():
             container.get_docker_client().client.close()
         self._started = {}
@@ -188,7 +197,8 @@ class DockerSession:
         if self._reaper is not None and self._reaper.stdin is not None:
             self._reaper.stdin.close()
             self._reaper.wait(timeout=60)
-        shutil.rmtree(self._state, ignore_errors=True)
+        if not self._reuse:
+            shutil.rmtree(self._state, ignore_errors=True)
         return left
 
     @property
@@ -225,7 +235,7 @@ class DockerSession:
     def _start_one(self, container: ServiceContainer) -> ServiceContainer:
         alias, image = container.unit.alias, self._images[container.unit.service.image]
         try:
-            return container.start()
+            return container.start() if not self._reuse else container.start_or_adopt(self._client)
         except (APIError, ImageNotFound) as error:
             container.keep_log()
             said = str(error.explanation or error)
@@ -271,11 +281,23 @@ class DockerSession:
         self._state.chmod(0o700)
         for name in self._composition.secrets:
             path = self.placement.secrets / name
-            path.touch(mode=0o444)
-            path.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+            if not path.exists():  # what is reused knows the one that it was started with
+                path.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+                path.chmod(0o444)
         jobs = scrape_targets(self._composition, lambda unit: unit.alias in self._units)
         for job, groups in jobs.items():
             (self.placement.targets / f"{job}.json").write_text(json.dumps(groups), encoding="utf-8")
+
+
+def forget(run: str, state: Path) -> Left:
+    """Remove what sessions that were reused left; return what could not be removed. Raises EnvironmentProblem."""
+    client = connect()
+    try:
+        left = remove(client, run)
+    finally:
+        client.close()
+    shutil.rmtree(state, ignore_errors=True)
+    return left
 
 
 def new_run() -> str:

@@ -8,6 +8,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from harness.adapters.docker_container import ServiceContainer
 from harness.adapters.native_instance import instance_name
+from harness.adapters.stack_file import DescribedInstance
 from harness.model.composition import Unit
 from harness.model.errors import EnvironmentProblem
 from harness.model.evidence import Arm
@@ -25,6 +26,21 @@ def name_of(unit: Unit) -> str:
 def arm_of(unit: Unit) -> Arm | None:
     """Return the arm of a container, None off the arms."""
     return Arm(unit.arm) if unit.arm else None
+
+
+def described(container: ServiceContainer, ports: Mapping[str, int], logs: Path) -> DescribedInstance:
+    """Return what stack.json says of a container that is published at `ports` of loopback, its log below `logs`."""
+    unit = container.unit
+    return {
+        "name": name_of(unit),
+        "service": unit.service.name,
+        "arm": unit.arm or None,
+        "addresses": {name: f"127.0.0.1:{number}" for name, number in ports.items()},
+        "log": str(logs / f"{name_of(unit)}.log"),
+        "keeper": 0,
+        "ready_s": container.ready_s or None,
+        "container": str(inspected(container).get("Id", "")),
+    }
 
 
 class DockerStack:

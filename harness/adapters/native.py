@@ -25,7 +25,7 @@ from harness.adapters.native_stack import NativeStack
 from harness.adapters.native_start import Starter
 from harness.adapters.native_state import RunState
 from harness.adapters.programs import Program
-from harness.adapters.stack_file import SCHEMA, DescribedRouter, Description, write_description
+from harness.adapters.stack_file import DescribedRouter, Description, description_of, write_description
 from harness.model.errors import EnvironmentProblem
 from harness.model.event import Event, Noted, ServiceStarted
 from harness.model.evidence import Arm
@@ -194,25 +194,15 @@ class NativeProvider:
         }
 
     def _description(self, records: Sequence[ServiceRecord], state: RunState) -> Description:
-        traffic = self._system.traffic
-        service, _, port = traffic.entry.partition(".")
-        return {
-            "schema": SCHEMA,
-            "run_id": self._run_id,
-            "system": self._system.name,
-            "system_root": str(self._system.root),
-            "provider": PROVIDER,
-            "time_scale": self._scale,
-            "entry": f"127.0.0.1:{self._port_of(service, None, port)}",
-            "gateway": traffic.gateway,
-            "headers": {
-                "session": traffic.session_header,
-                "force": traffic.force_header,
-                "arm": traffic.arm_header,
-                "version": traffic.version_header,
-            },
-            "arms": {str(arm): {"release": one.name, "version": one.version} for arm, one in self._arms.items()},
-            "instances": [
+        service, _, port = self._system.traffic.entry.partition(".")
+        return description_of(
+            self._system,
+            self._arms,
+            provider=PROVIDER,
+            run_id=self._run_id,
+            time_scale=self._scale,
+            entry=f"127.0.0.1:{self._port_of(service, None, port)}",
+            instances=[
                 {
                     "name": instance_name(one.service.name, one.arm),
                     "service": one.service.name,
@@ -224,13 +214,11 @@ class NativeProvider:
                 }
                 for one in self._instances
             ],
-            "services": [
-                {"name": one.name, "kind": str(one.kind), "version": one.version, "note": one.note} for one in records
-            ],
-            "secrets": {name: str(state.secret_path(name)) for name in self._system.secrets},
-            "flags_file": str(state.flags_path),
-            "router": self._router_description(),
-        }
+            records=records,
+            secrets={name: state.secret_path(name) for name in self._system.secrets},
+            flags_file=state.flags_path,
+            router=self._router_description(),
+        )
 
     def _live_state(self) -> RunState:
         if self._state is None:

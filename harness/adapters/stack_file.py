@@ -10,6 +10,7 @@ from harness.model.codec import parse_json
 from harness.model.errors import EnvironmentProblem
 from harness.model.evidence import Arm
 from harness.model.judgement import ServiceKind, ServiceRecord
+from harness.model.system import Release, System
 from harness.ports import InstanceState
 
 SCHEMA = 1
@@ -86,6 +87,48 @@ class Description(TypedDict):
     secrets: dict[str, str]
     flags_file: str
     router: DescribedRouter
+
+
+def description_of(
+    system: System,
+    arms: Mapping[Arm, Release],
+    *,
+    provider: str,
+    run_id: str,
+    time_scale: float,
+    entry: str,
+    instances: Sequence[DescribedInstance],
+    records: Sequence[ServiceRecord],
+    secrets: Mapping[str, Path],
+    flags_file: Path,
+    router: DescribedRouter,
+) -> Description:
+    """Return the description of a stack that a provider brought up; `entry` is the router's "host:port" for users."""
+    traffic = system.traffic
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "system": system.name,
+        "system_root": str(system.root),
+        "provider": provider,
+        "time_scale": time_scale,
+        "entry": entry,
+        "gateway": traffic.gateway,
+        "headers": {
+            "session": traffic.session_header,
+            "force": traffic.force_header,
+            "arm": traffic.arm_header,
+            "version": traffic.version_header,
+        },
+        "arms": {str(arm): {"release": one.name, "version": one.version} for arm, one in arms.items()},
+        "instances": list(instances),
+        "services": [
+            {"name": one.name, "kind": str(one.kind), "version": one.version, "note": one.note} for one in records
+        ],
+        "secrets": {name: str(path) for name, path in secrets.items()},
+        "flags_file": str(flags_file),
+        "router": router,
+    }
 
 
 def write_description(path: Path, description: Description) -> None:

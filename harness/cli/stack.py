@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import relative, say
-from harness.cli.stack_up import down, logs, status, up
+from harness.cli.stack_up import down, logs, prune, status, up
 from harness.model.errors import SpecError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     stack = typer.Typer(no_args_is_help=True, help="A stack without a gate; its Compose file and images.")
-    for command in (up, down, status, logs, compose, images, sbom):
+    for command in (up, down, status, logs, prune, compose, images, sbom):
         stack.command()(command)
     app.add_typer(stack, name="stack")
 

@@ -55,6 +55,16 @@ def logs(
         say(f"==> {name} <==\n{text}")
 
 
+def prune() -> None:
+    """Remove the containers, networks and volumes that `pytest --reuse-containers` kept."""
+    from harness.wiring.images import forget_reused  # noqa: PLC0415
+
+    if stays := forget_reused():
+        say(f"rollgate: error: the engine keeps {stays}", err=True)
+        raise typer.Exit(4)
+    say("nothing of reused sessions is left")
+
+
 def _show(name: str, found: "Status") -> None:
     kinds = {one.name: one for one in found.services}
     say(f"{name} on {found.provider}, users' entry at http://{found.entry}")

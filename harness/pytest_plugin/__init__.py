@@ -23,6 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--stack-file", metavar="FILE", default=None, help="stack.json of a stack that is up")
     group.addoption("--plan", metavar="NAME", default=None, help="stage plan (default: the provider's)")
     group.addoption("--release", metavar="NAME|FILE", default=None, help="candidate (default: good)")
+    reused = "keep the containers of fixtures, and take over those kept; `rollgate stack prune` removes them"
+    group.addoption("--reuse-containers", action="store_true", help=reused)
     group.addoption("--rollgate-cases", metavar="FILE", default=None, help="write finished cases as JSON lines")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.model.errors import EnvironmentProblem, SpecError
 from harness.model.image import Image
-from harness.paths import share_root
+from harness.paths import cache_root, share_root
 from harness.spec.images import load_images
 
 
@@ -67,3 +67,11 @@ def write_sboms(names: Sequence[str], folder: Path, progress: Callable[[str], No
         progress(f"{image.local_name}: {len(found.packages)} packages")
         written.append(path)
     return written
+
+
+def forget_reused() -> str:
+    """Remove the containers that tests kept for later sessions; return what the engine keeps, "" for nothing."""
+    from harness.adapters.docker_session import REUSED, forget  # noqa: PLC0415 - docker's client is slow to load
+
+    left = forget(REUSED, cache_root() / "containers" / REUSED)
+    return str(left) if left else ""

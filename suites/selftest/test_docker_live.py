@@ -18,8 +18,9 @@ import redis
 
 from harness.adapters.docker_container import ServiceContainer
 from harness.adapters.docker_owner import left
-from harness.adapters.docker_session import DockerSession, connect
+from harness.adapters.docker_session import DockerSession, connect, forget
 from harness.model.errors import EnvironmentProblem
+from harness.spec.images import choose_images
 from harness.wiring.composition import shipped
 
 pytestmark = [pytest.mark.selftest, pytest.mark.docker]
@@ -30,6 +31,7 @@ import os, sys, json, time
 from pathlib import Path
 from harness.adapters.docker_session import DockerSession
 from harness.paths import share_root
+from harness.spec.images import choose_images
 from harness.spec.images import choose_images
 from harness.wiring.composition import shipped
 data, run, folder = shipped(), sys.argv[1], Path(sys.argv[2])
@@ -191,5 +193,42 @@ def test_what_a_killed_reaper_left_the_next_session_sweeps(redis_image: None, tm
         assert run in following.open()
     finally:
         assert not following.close()
+    assert _all_gone(run)
+    assert not (tmp_path / run).exists()
+
+
+def test_a_reused_container_is_taken_over_while_it_is_the_same(redis_image: None, tmp_path: Path):
+    """The same container and password in the next session; another setting makes it anew; `forget` leaves nothing."""
+    del redis_image
+    run, data = f"reuse{os.getpid()}", shipped()
+
+    def once(**settings: str) -> tuple[str, str]:
+        session = DockerSession(
+            data.composition,
+            choose_images(data.images, os.environ),
+            run=run,
+            stack=tmp_path,
+            state=tmp_path / run,
+            logs=tmp_path,
+            settings=settings,
+            pull=False,
+            reuse=True,
+        )
+        assert run not in session.open()
+        try:
+            container = session.start(["redis"])["redis"]
+            with contextlib.closing(_client(container, session)) as client:
+                assert client.ping()
+            return str(container.get_wrapped_container().id), (tmp_path / run / "secrets/redis_password").read_text()
+        finally:
+            assert not session.close()
+
+    try:
+        first = once()
+        assert once() == first
+        other = once(REDIS_MAXMEMORY="64mb")
+        assert (other[0] != first[0], other[1]) == (True, first[1])
+    finally:
+        assert not forget(run, tmp_path / run)
     assert _all_gone(run)
     assert not (tmp_path / run).exists()

@@ -37,7 +37,7 @@ from harness.wiring import choose_plan
 from harness.wiring.composition import shipped
 from harness.wiring.site import DockerSite
 
-pytestmark = [pytest.mark.selftest, pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.selftest, pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
 
 GB = 1024**3
 _PATIENCE_S = 60.0

@@ -1,4 +1,4 @@
-"""On a real engine: what goes wrong with containers is told by service, reason, last lines and mend, and leaves nothing.
+"""On a real engine: what goes wrong with containers is told by service, reason, last lines and mend; nothing stays.
 
 Redis stands for all: its image can be built from the distribution where no registry is reached.
 """
@@ -23,7 +23,7 @@ from harness.paths import share_root
 from harness.spec.images import choose_images
 from harness.wiring.composition import shipped
 
-pytestmark = [pytest.mark.selftest, pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.selftest, pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(300)]
 
 Open = Callable[..., DockerSession]
 
