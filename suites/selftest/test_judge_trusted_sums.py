@@ -116,20 +116,20 @@ def test_an_instrument_is_called_by_its_name(objective: Objective, name: str):
 
 
 @pytest.mark.parametrize("severity", list(Severity))
-@pytest.mark.parametrize("measure, comparator, record, estimate, n", [
-    (Measure.RATIO, "<", events("q", C, 7.0, 4, 1), 25.0, 4), (Measure.SCORE, ">=", SCORE, 75.0, 1),
+@pytest.mark.parametrize("measure, comparator, record, estimate", [
+    (Measure.RATIO, "<", events("q", C, 7.0, 4, 1), 25.0), (Measure.SCORE, ">=", SCORE, 75.0),
 ])  # fmt: skip
 def test_a_judgement_bears_all_that_its_objective_says(
-    severity: Severity, measure: Measure, comparator: str, record: Evidence, estimate: float, n: int
+    severity: Severity, measure: Measure, comparator: str, record: Evidence, estimate: float
 ):
     """Every field, by the plan's own limit."""
-    objective = objective_of(measure, "q", 40, "%", comparator=comparator, severity=severity, remedy="see its log")
+    objective = objective_of(measure, "q", 40, "%", comparator=comparator, severity=severity, remedy="its log")
     judge = vouched(objective, plan=plan_of(margins=(("it", 50.0),)))
     judge.observe([record])
     (found,) = judge.look(at=9.0, stage="50", final=False)
     assert found == Judgement(
         id="it", status=Status.INCONCLUSIVE, requirement="it holds (plan test: 50 %)", source="client", threshold=50.0,
-        unit="%", estimate=estimate, interval=found.interval, n=n, reason=found.reason, remedy="see its log",
+        unit="%", estimate=estimate, interval=found.interval, n=record.n or 1, reason=found.reason, remedy="its log",
         severity=severity.value, stage="50", needed=found.needed, comparator=comparator,
     )  # fmt: skip
 
