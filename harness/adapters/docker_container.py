@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ class ServiceContainer(DockerContainer):
             health = read_health(
                 container.attrs["State"],
                 elapsed_s=time.monotonic() - began,
-                patience_s=self._patience_s + _SLACK_S,
+                patience_s=math.inf if self._probe else self._patience_s + _SLACK_S,
             )
             if self._probe is not None and health.answer != "failed":
                 # Its own check may be satisfied where it is not reached from here, and is asked seldom.

@@ -7,9 +7,9 @@ from typing import Any
 
 from harness.model.errors import EnvironmentProblem
 
-_PORT = re.compile(
-    r"(?:bind for |listen tcp4? ?:?)?(?P<at>[\d.]+:\d+)?[^\n]*(?:port is already allocated|address already in use)",
-    re.IGNORECASE,
+_PORT = re.compile(r"port is already allocated|address already in use", re.IGNORECASE)
+_AT = re.compile(
+    r"(?P<at>\d+\.\d+\.\d+\.\d+:\d+)[^\n]*?(?:port is already allocated|address already in use)", re.IGNORECASE
 )
 _DRIVER = re.compile(
     r"could not select device driver|nvidia-container-cli|unknown or invalid runtime name: nvidia", re.IGNORECASE
@@ -78,8 +78,9 @@ def start_problem(service: str, reference: str, text: str, mend: str, tail: str 
 
     `text` is what the engine says, `mend` what helps where it has no such image, `tail` the container's last lines.
     """
-    if match := _PORT.search(text):
-        at = f" {match['at']}" if match["at"] else ""
+    if _PORT.search(text):
+        # The engine names the container's own address first, where it names two.
+        at = f" {named[-1]}" if (named := _AT.findall(text)) else ""
         return _told(service, f"the port{at} is taken", "end who has it, or move the port by its variable", tail)
     if _DRIVER.search(text):
         return _told(
