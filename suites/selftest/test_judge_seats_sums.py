@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judge_streams import events, objective_of, plan_of, vouched
+from judge_streams import events, gauge, latencies, objective_of, plan_of, verdict_on, vouched
 
 from harness.judge import Judge
 from harness.judge.binomial import log_evidence_above
 from harness.judge.scores import DifferenceBets, MeanBets, Scores
+from harness.model.calibration import Calibration, Dispersion
 from harness.model.evidence import Arm, Source
 from harness.model.judgement import Judgement
-from harness.model.objective import Measure, Objective, Severity
+from harness.model.objective import Against, Measure, Objective, Severity
 from harness.model.status import Status
 
 pytestmark = pytest.mark.selftest
@@ -107,8 +108,55 @@ def test_a_run_says_why_it_is_not_calibrated(given: dict[str, str], why: str):
     assert noise == f"not calibrated ({why}): {covered}"
 
 
+def compared(name: str, *sources: Source, **changes: object) -> Objective:
+    """Return a ratio held to the baseline."""
+    return replace(IT, id=name, unit="points", against=Against.BASELINE, sources=sources, **changes)
+
+
+def test_a_calibrated_run_names_each_comparison_of_which_its_calibration_knows_nothing_or_saw_nothing_bad():
+    """By objective and source; what is held to a number, or has no noise of its arms to know, is not named."""
+    seen = [
+        Dispersion(objective=name, source=source, contest=1.0, level=1.0, intervals=960, informative=informative)
+        for name, source, informative in (("a", "client", 9), ("b", "client", 0), ("c", "prometheus", 0))
+    ]
+    calibration = Calibration(
+        system="it", plan="quick", made_at="2026-01-02T03:04:05Z", interval_s=1.0, load_rate=40.0, intervals=960,
+        windows=8, false_alarms=0, dispersions=tuple(seen),
+    )  # fmt: skip
+    score = replace(compared("f", Source.CLIENT), measure=Measure.SCORE, comparator=">=")
+    objectives = [compared("a", *TWO), compared("b", Source.CLIENT), compared("c", *TWO), IT, score]
+    noise = Judge(objectives, plan_of(), calibration).claims[1]
+    assert noise.endswith(
+        "; of a (prometheus), c (client) it knows nothing; of b (client), c (prometheus) it saw nothing bad: "
+        "their noise counts as none"
+    )
+    assert noise.count("; of ") == 2
+    known = Judge([compared("a", Source.CLIENT), IT, score], plan_of(), calibration).claims[1]
+    assert known.endswith(" false alarms in 8 windows)")
+
+
+@pytest.mark.parametrize("signal", ["restarts", "restarts.gateway"])
+def test_exits_are_counted_by_any_signal_whose_root_is_restarts(signal: str):
+    """Two of the candidate alone are a crash loop."""
+    exits = objective_of(Measure.AVAILABILITY, signal, sources=(Source.PROBE,))
+    records = [gauge(signal, arm, 7.0, value, source=Source.PROBE) for arm, value in ((C, 2.0), (Arm.BASELINE, 0.0))]
+    found = verdict_on(exits, records)
+    assert found.status is Status.FAIL
+    assert found.reason.startswith("the candidate's processes ended 2 times unasked, all others 0 times")
+
+
+def test_only_a_quantile_against_the_baseline_reads_the_finer_twin():
+    """The other one counts its own requests alone."""
+    records = [latencies(signal, C, 7.0, [0.01] * 30, np.array([0.1, 0.2])) for signal in ("q.time", "q.time.fine")]
+    p50 = objective_of(Measure.QUANTILE, "q.time", 100, "ms", quantile=0.5)
+    assert verdict_on(p50, records).n == 30
+    assert verdict_on(p50, records[1:]).n == 0
+    twins = [replace(record, arm=arm) for record in records[1:] for arm in (C, Arm.BASELINE)]
+    beside = objective_of(Measure.QUANTILE, "q.time", 100, "%", quantile=0.5, against=Against.BASELINE)
+    assert verdict_on(beside, twins, final=True).n == 60
+
+
 ALPHA, BOLD = 0.01, 200
-Arms = tuple[np.ndarray, np.ndarray]
 
 
 def scores(values: np.ndarray) -> Scores:
