@@ -68,7 +68,7 @@ kubernetes-api: setup  ## build Kubernetes' own API server for the tests of its 
 	cd suites/selftest/kubernetes_api && go build -ldflags='-s -w' \
 		-o "$$($(CURDIR)/$(BIN)/python -c 'from harness.paths import cache_root; print(cache_root())')/tools/kubernetes-api" .
 
-mutation: setup  ## change the judge in small ways, one at a time, and list what no test notices (some 20 minutes)
+mutation: setup  ## change the judge in small ways, one at a time, and list what no test notices (hours; the last tenth, quicker, by .ci/mutants.py)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python 'mutmut>=3.8,<4'
 	@$(BIN)/mutmut run
 	@$(BIN)/mutmut results

@@ -462,7 +462,7 @@ WRONG = {
     "a baseline": ({"provider": "remote", "target": "", "baseline": "good"}, "drop --baseline"),
     "a drill": ({"provider": "remote", "target": "", "drill": "router-misroutes"}, "drop --drill"),
     "a missing file": ({"provider": "remote", "target": "none.yaml"}, "no such file"),
-    "a provider that is none": ({"provider": "moon"}, "not available"),
+    "a provider that is none": ({"provider": "moon"}, "expected auto, native, docker or remote"),
 }
 
 

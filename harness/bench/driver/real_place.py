@@ -218,8 +218,9 @@ class Place:
         stats = hold_port().release()
         text = (share_root() / "stack/systems/minimal/router.cfg").read_text(encoding="utf-8")
         for name, value in {
-            "port.http": self.http, "port.stats": stats, "lease.port": self.lease, "dir": self.map_file.parent,
-            "env.LIMIT_FACTOR_PERCENT": 100, "app[baseline].http": f"127.0.0.1:{ports[Arm.BASELINE]}",
+            "listen": "127.0.0.1", "port.http": self.http, "port.stats": stats, "lease": f"127.0.0.1:{self.lease}",
+            "dir": self.map_file.parent, "env.LIMIT_FACTOR_PERCENT": 100,
+            "app[baseline].http": f"127.0.0.1:{ports[Arm.BASELINE]}",
             "app[candidate].http": f"127.0.0.1:{ports[Arm.CANDIDATE]}",
         }.items():  # fmt: skip
             text = text.replace(f"${{{name}}}", str(value))

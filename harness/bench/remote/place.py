@@ -111,7 +111,8 @@ class User:
         for name, value in {
             "port.http": self.ports["entry"],
             "port.stats": stats,
-            "lease.port": lease,
+            "listen": "127.0.0.1",
+            "lease": f"127.0.0.1:{lease}",
             "dir": self.folder,
             "env.LIMIT_FACTOR_PERCENT": 100,
             "app[baseline].http": f"127.0.0.1:{self.ports['baseline']}",
