@@ -19,6 +19,7 @@ from harness.model.status import ExitCode
 from harness.paths import cache_root
 
 UP = ("--target-percentage", "100")
+_SLEEP_S = 0.5
 _AT = SHARES[1]  # where it strikes
 _LEAST = 1024  # bytes: more than the flags' file has, less than a journal
 _SMALL = 4 * 2**20  # bytes of a disk that is to be full
@@ -93,9 +94,11 @@ def frozen(place: Place, seconds: float, moved: int | None) -> Harm:
     hand = "" if moved is None else f", the router moved by hand to {moved / 100:g} %"
     harm = Harm(f"SIGSTOP for {seconds:g} s at {_AT:g} %{hand}, SIGCONT", "signal")
     place.fresh("harm", SHARES[0])
+    # It strikes while the driver sleeps between two looks: of a freeze within a look it does not know.
+    place.describe(look_s=_SLEEP_S)
     child = begin(place, place.arguments(*UP), "log")
     wait(lambda: place.moved_to(_AT), f"{_AT:g} %")
-    time.sleep(0.1)  # it strikes while the stage bakes
+    time.sleep(_SLEEP_S / 2)
     os.kill(child.pid or 0, signal.SIGSTOP)
     try:
         back_s = wait(lambda: place.users_see(SHARES[0]), "users to be back")
@@ -108,6 +111,7 @@ def frozen(place: Place, seconds: float, moved: int | None) -> Harm:
         before = len(place.journal.entries())
     finally:
         os.kill(child.pid or 0, signal.SIGCONT)
+        place.describe()
     code, entries = ended(child), place.journal.entries()
     moves = path_of(entries[before:])
     harm.seen = f"users back at {SHARES[0]:g} % after {back_s:.2f} s; then the moves {_list(moves)}, exit code {code}"
