@@ -76,6 +76,8 @@ class PytestSuites:
         env["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
         env["PYTHONPYCACHEPREFIX"] = str(paths.cache_root() / "pycache")
         env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        # Which engine runs the stack's containers, where it is not the default one.
+        env |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
         try:
             process = processes.start(command, env=env, cwd=folder, log=log)
         except EnvironmentProblem as problem:
