@@ -48,7 +48,10 @@ def test_a_good_release_of_researchflow_is_promoted_and_can_be_judged_again(tmp_
     assert (code, verdict["decision"], verdict["cause"]) == (0, "promote", "proof"), verdict["reason"]
     assert [stage["share"] for stage in verdict["stages"]] == [10, 25, 50, 75, 95]
     assert verdict["rehearsal"] is True
-    assert {j["status"] for j in verdict["judgements"] if j["severity"] == "critical"} == {"pass"}
+    critical = [j for j in verdict["judgements"] if j["severity"] == "critical"]
+    left_out = [j for j in critical if j["status"] == "not_applicable"]
+    assert {j["status"] for j in critical if j not in left_out} == {"pass"}
+    assert all("does not run on native" in j["reason"] for j in left_out)  # Grafana and its like, by the inventory
     assert {"report.html", "summary.md", "junit.xml", "journal.sqlite"} <= {f.name for f in out.iterdir()}
     again = rollgate("judge", str(out), "--json")
     assert again.returncode == 0, again.stderr
